@@ -1,0 +1,31 @@
+//! The resources as users write them: types, schema and the rules that the API server checks. Group `datafa.st`,
+//! version `v1alpha1`.
+//!
+//! Invariant: nothing here decides or does anything. Accessors on the kinds apply defaults, so that no other code knows
+//! one; the schema has no default in any spec, because a GitOps tool would show it as a difference for ever.
+//!
+//! Invariant: what the API server accepts, these types can read. A single resource that they could not read would end
+//! the watch of all.
+
+mod account;
+mod crds;
+pub mod names;
+mod permission;
+mod rules;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod token;
+mod website_id;
+
+pub use account::{
+    Allow, CredentialsSecretRef, DataFastAccount, DataFastAccountSpec, DataFastAccountStatus, TokenCounts,
+    UnclaimedToken,
+};
+pub use crds::{crds, definitions};
+pub use permission::{Permission, UnknownPermission};
+pub use shared::{
+    AccountRef, DeletionPolicy, Retiring, RolloutKind, RolloutTarget, Rotation, SecretTemplate, WhenFull,
+};
+pub use token::{DataFastAccessToken, DataFastAccessTokenSpec, DataFastAccessTokenStatus};
+pub use website_id::WebsiteId;

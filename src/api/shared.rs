@@ -1,0 +1,216 @@
+//! What every kind that puts a key into a Secret has in common.
+
+#![expect(unreachable_pub, reason = "KubeSchema copies each struct into a function, `pub` included")]
+
+use std::{collections::BTreeMap, time::Duration as StdDuration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::rules;
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Which DataFast account a resource belongs to.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountRef {
+    /// Name of the DataFastAccount. Default: `default`. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::object_name("accountRef.name"))]
+    pub name: Option<String>,
+}
+
+impl AccountRef {
+    /// The account that is meant where none is named.
+    pub const DEFAULT: &str = "default";
+
+    /// Effective name of the account.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(Self::DEFAULT)
+    }
+}
+
+/// The Secret that receives the raw key, in the resource's own namespace.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::key_is_not_in_data())]
+pub struct SecretTemplate {
+    /// Name of the Secret. Default: the name of this resource. Cannot be changed later. A Secret that exists already
+    /// and is not this resource's is never overwritten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::object_name("secret.name"))]
+    pub name: Option<String>,
+
+    /// Entry of the Secret that holds the raw key. Default: `token`. A change moves the entry; no new key is issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::data_key("secret.key"))]
+    pub key: Option<String>,
+
+    /// Labels to put on the Secret as well, such as `team: growth`. At most 32. Names that begin with `datafa.st/`, and
+    /// `app.kubernetes.io/managed-by`, are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = json!({"type": "string", "maxLength": 256})))]
+    #[x_kube(validation = rules::not_reserved("secret.labels"))]
+    #[x_kube(validation = rules::qualified_names("secret.labels"))]
+    #[x_kube(validation = rules::label_values("secret.labels"))]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations to put on the Secret as well. At most 32, of up to 4096 characters. Names that begin with
+    /// `datafa.st/`, and `app.kubernetes.io/managed-by`, are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = json!({"type": "string", "maxLength": 4096})))]
+    #[x_kube(validation = rules::not_reserved("secret.annotations"))]
+    #[x_kube(validation = rules::qualified_names("secret.annotations"))]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Further entries of the Secret, beside the raw key. In the values, `$(TOKEN)` becomes the raw key, `$(TOKEN_ID)`
+    /// its id at DataFast, `$(DISPLAY_KEY)` the masked key and `$(BASE_URL)` the URL of the API; `$$(` is a literal
+    /// `$(`. Example: `.env: DATAFAST_TOKEN=$(TOKEN)`. At most 32 entries, of up to 16384 characters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = json!({"type": "string", "maxLength": 16384})))]
+    #[x_kube(validation = rules::data_keys("secret.data"))]
+    pub data: BTreeMap<String, String>,
+}
+
+impl SecretTemplate {
+    /// The entry that holds the raw key where none is named.
+    pub const DEFAULT_KEY: &str = "token";
+
+    /// Effective entry of the raw key.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or(Self::DEFAULT_KEY)
+    }
+}
+
+const EVERY: (&str, &str) = ("rotation.every", "self.every");
+const OVERLAP: (&str, &str) = ("rotation.overlap", "(has(self.overlap) ? self.overlap : '1h')");
+const MAX_OVERLAP: (&str, &str) = ("rotation.maxOverlap", "self.maxOverlap");
+
+/// When the key is replaced by a new one, and how long the old one stays valid beside it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::not_longer("has(self.every) && has(self.overlap)", OVERLAP, EVERY,
+    "the old key would outlive the next rotation; shorten the overlap or rotate less often"))]
+#[x_kube(validation = rules::not_longer("has(self.maxOverlap)", OVERLAP, MAX_OVERLAP,
+    "maxOverlap is the outer bound; lengthen it or shorten the overlap, which is 1h where it is left out"))]
+#[x_kube(validation = rules::not_longer("has(self.every) && has(self.maxOverlap)", MAX_OVERLAP, EVERY,
+    "the old key would outlive the next rotation; shorten maxOverlap or rotate less often"))]
+pub struct Rotation {
+    /// A new key is issued this long after the last one, such as `720h` (30 days); at least `1h`. Default: no regular
+    /// rotation, only on request (annotation `datafa.st/rotate`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 64))]
+    #[x_kube(validation = rules::duration("rotation.every", "1h", "720h"))]
+    pub every: Option<Duration>,
+
+    /// The old key stays valid at least this long after the Secret holds the new one, such as `24h`; `0s` revokes it at
+    /// once. At most `every`. Default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 64))]
+    #[x_kube(validation = rules::duration("rotation.overlap", "0s", "24h"))]
+    pub overlap: Option<Duration>,
+
+    /// Where set, the old key is revoked once it is past `overlap` and was seen unused since the swap, and after this
+    /// long in any case, such as `72h`. At least `overlap`, at most `every`. Default: none, the old key goes when
+    /// `overlap` ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 64))]
+    #[x_kube(validation = rules::duration("rotation.maxOverlap", "0s", "72h"))]
+    pub max_overlap: Option<Duration>,
+
+    /// What to do when the account has no slot left for the old and the new key side by side: `Wait` until there is
+    /// one, or `RevokeFirst`, which leaves a moment without a working key. Default: `Wait`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when_full: WhenFull,
+}
+
+impl Rotation {
+    /// How long the old key stays valid where nothing is said.
+    pub const DEFAULT_OVERLAP: StdDuration = StdDuration::from_secs(60 * 60);
+
+    /// Time between two keys, if they are to be replaced regularly.
+    pub fn every(&self) -> Option<StdDuration> {
+        self.every.map(StdDuration::from)
+    }
+
+    /// How long the old key is kept valid in any case.
+    pub fn overlap(&self) -> StdDuration {
+        self.overlap.map_or(Self::DEFAULT_OVERLAP, StdDuration::from)
+    }
+
+    /// When the old key goes even if it is still in use, where its use is to be waited for.
+    pub fn max_overlap(&self) -> Option<StdDuration> {
+        self.max_overlap.map(StdDuration::from)
+    }
+}
+
+/// What a rotation does in an account without a free slot.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum WhenFull {
+    /// Wait for a slot; the old key goes on working.
+    #[default]
+    Wait,
+    /// Revoke the old key, then issue: a moment without a working key.
+    RevokeFirst,
+}
+
+/// A workload that is restarted after each new key, as `kubectl rollout restart` does.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutTarget {
+    /// `Deployment`, `StatefulSet` or `DaemonSet`.
+    pub kind: RolloutKind,
+    /// Name of the workload, in the namespace of this resource.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::object_name("rolloutRestart.name"))]
+    pub name: String,
+}
+
+/// Kinds of workload that can be restarted.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the names are Kubernetes' own kinds")]
+pub enum RolloutKind {
+    Deployment,
+    StatefulSet,
+    DaemonSet,
+}
+
+/// What becomes of the key and the Secret when the resource is deleted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum DeletionPolicy {
+    /// The key is revoked, the Secret deleted.
+    #[default]
+    Revoke,
+    /// Both stay.
+    Retain,
+}
+
+/// A former token that is still valid.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Retiring {
+    /// Id of the token at DataFast.
+    pub token_id: String,
+    /// The masked key, as DataFast shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_key: Option<String>,
+    /// Last use that DataFast reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Time>,
+    /// It is revoked at this time, or later where its use or the account holds that up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_after: Option<Time>,
+}

@@ -1,0 +1,271 @@
+//! `DataFastAccessToken`.
+
+#![expect(unreachable_pub, reason = "KubeSchema copies each struct into a function, `pub` included")]
+#![allow(clippy::duplicated_attributes, reason = "one `type_` per printed column")]
+
+use std::time::Duration as StdDuration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema, ResourceExt, core::Duration};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    permission::Permission,
+    rules,
+    shared::{AccountRef, DeletionPolicy, Retiring, RolloutTarget, Rotation, SecretTemplate, is_default},
+    website_id::WebsiteId,
+};
+
+/// What the token may do, where its raw key goes, and how long it lives.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "datafa.st",
+    version = "v1alpha1",
+    kind = "DataFastAccessToken",
+    plural = "datafastaccesstokens",
+    shortname = "dft",
+    category = "datafast",
+    namespaced,
+    status = "DataFastAccessTokenStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "An access token of DataFast: issued, kept in a Secret, replaced when asked for, revoked at the end.",
+    validation = rules::account_is_immutable(),
+    validation = rules::secret_name_is_immutable(),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the Secret holds a live token with the wanted scope",
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready, or not",
+    ),
+    printcolumn(
+        name = "Key",
+        type_ = "string",
+        json_path = ".status.displayKey",
+        description = "The masked key, as DataFast shows it",
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.secretName",
+        description = "The Secret that holds the raw key",
+    ),
+    printcolumn(
+        name = "Last Used",
+        type_ = "date",
+        json_path = ".status.lastUsedAt",
+        description = "Time since the last use that DataFast reported",
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+    ),
+    printcolumn(
+        name = "Token ID",
+        type_ = "string",
+        json_path = ".status.tokenId",
+        priority = "1",
+        description = "Id of the token at DataFast",
+    ),
+    printcolumn(
+        name = "Account",
+        type_ = "string",
+        json_path = ".spec.accountRef.name",
+        priority = "1",
+        description = "The DataFastAccount; empty means default",
+    ),
+    printcolumn(
+        name = "Next Rotation",
+        type_ = "string",
+        json_path = ".status.nextRotationAt",
+        priority = "1",
+        description = "When the next token is issued",
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DataFastAccessTokenSpec {
+    /// The DataFast account that the token belongs to. Default: the DataFastAccount `default`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub account_ref: AccountRef,
+
+    /// Name that people read in DataFast's own interface, 1 to 58 characters; the operator appends a marker to it.
+    /// Default: `<namespace>/<name>`, cut to 58 characters. A change issues a new token, because DataFast cannot rename
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 58))]
+    #[x_kube(validation = rules::token_name("tokenName"))]
+    pub token_name: Option<String>,
+
+    /// What the token may do: one or more of DataFast's permissions, or `*` alone for everything. Give only what is
+    /// needed, such as `["analytics:read"]`. It cannot exceed what the account's own credential may do, nor what the
+    /// account allows. A change issues a new token.
+    #[schemars(length(max = 19))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = rules::not_empty("permissions", "name what the token may do, such as analytics:read"))]
+    #[x_kube(validation = ("!('*' in self) || self.size() == 1",
+        "permissions: * stands alone, because it includes all others; remove it, or the others"))]
+    pub permissions: Vec<Permission>,
+
+    /// Ids of the websites that the token is for, each of 24 lower-case hex digits, such as `65f1c0ffee0123456789abcd`.
+    /// At most 256. Default (also for an empty list): all websites of the account. A change issues a new token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub website_ids: Vec<WebsiteId>,
+
+    /// The Secret that receives the raw key, in this namespace. Default: one with this resource's name, with the key in
+    /// the entry `token`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub secret: SecretTemplate,
+
+    /// When the token is replaced by a new one, and how long both are valid. Default: only on request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rotation: Rotation,
+
+    /// Workloads of this namespace to restart after each new token, for those that read the Secret only when they
+    /// start. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub rollout_restart: Vec<RolloutTarget>,
+
+    /// This long after the creation of this resource the token is revoked and the Secret deleted, such as `8h`; at
+    /// least `1m`. Applies with `deletionPolicy: Retain` too. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 64))]
+    #[x_kube(validation = rules::duration("expiresAfter", "1m", "8h"))]
+    pub expires_after: Option<Duration>,
+
+    /// What happens when this resource is deleted. `Revoke`: the token is revoked and the Secret deleted. `Retain`:
+    /// both stay, and nobody looks after them. Default: `Revoke`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deletion_policy: DeletionPolicy,
+
+    /// `true`: nothing is changed, neither at DataFast nor in the cluster, until it is `false` again; deleting this
+    /// resource still works. Default: `false`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
+}
+
+/// What the operator last saw and did.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataFastAccessTokenStatus {
+    /// The generation of the spec that this status is about; -1 until the operator has seen the resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: whether the Secret holds a live token with the wanted scope. `Reconciling`: work is under way.
+    /// `Stalled`: a person must act.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Id at DataFast of the token whose key the Secret holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+
+    /// The masked key, as DataFast shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_key: Option<String>,
+
+    /// The token's whole name at DataFast, with the operator's marker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_name: Option<String>,
+
+    /// When DataFast created the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+
+    /// Last use of the token that DataFast reported; updated at most every 5 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Time>,
+
+    /// Name of the Secret that holds the raw key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+
+    /// When the Secret got its present key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Time>,
+
+    /// When the next token is issued, where `rotation.every` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_at: Option<Time>,
+
+    /// When the token is revoked for good, where `expiresAfter` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+
+    /// The last value of the annotation `datafa.st/rotate` or `datafa.st/revoke-now` that was served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_request: Option<String>,
+
+    /// Former tokens that are still valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["tokenId".into()]))]
+    pub retiring: Vec<Retiring>,
+}
+
+impl DataFastAccessToken {
+    /// Most characters that `tokenName` may have: DataFast documents no limit, and our marker needs room beside it.
+    pub const TOKEN_NAME_MAX: usize = 58;
+
+    /// Effective name of the account.
+    pub fn account_name(&self) -> &str {
+        self.spec.account_ref.name()
+    }
+
+    /// Effective name of the Secret.
+    pub fn secret_name(&self) -> String {
+        self.spec.secret.name.clone().unwrap_or_else(|| self.name_any())
+    }
+
+    /// Effective entry of the raw key.
+    pub fn secret_key(&self) -> &str {
+        self.spec.secret.key()
+    }
+
+    /// Effective name for people, without the operator's marker.
+    pub fn token_name(&self) -> String {
+        let default = || format!("{}/{}", self.namespace().unwrap_or_default(), self.name_any());
+        self.spec.token_name.clone().unwrap_or_else(|| default().chars().take(Self::TOKEN_NAME_MAX).collect())
+    }
+
+    /// Time between two tokens, if they are to be replaced regularly.
+    pub fn rotation_every(&self) -> Option<StdDuration> {
+        self.spec.rotation.every()
+    }
+
+    /// How long the old token is kept valid in any case.
+    pub fn overlap(&self) -> StdDuration {
+        self.spec.rotation.overlap()
+    }
+
+    /// When the old token goes even if it is still in use, where its use is to be waited for.
+    pub fn max_overlap(&self) -> Option<StdDuration> {
+        self.spec.rotation.max_overlap()
+    }
+
+    /// How long after its creation the resource's token ends for good.
+    pub fn expires_after(&self) -> Option<StdDuration> {
+        self.spec.expires_after.map(StdDuration::from)
+    }
+
+    /// What becomes of token and Secret when the resource is deleted.
+    pub fn deletion_policy(&self) -> DeletionPolicy {
+        self.spec.deletion_policy
+    }
+
+    /// Whether nothing is to be changed.
+    pub fn suspended(&self) -> bool {
+        self.spec.suspend
+    }
+}

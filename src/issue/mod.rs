@@ -1,0 +1,18 @@
+//! The core: what is known about one resource, and what to do next.
+//!
+//! Everything here is a pure function over plain data. The shell ([`crate::controller`]) observes, calls
+//! [`decide::decide`], performs the one action that it names, and asks again.
+//!
+//! Invariant: no Kubernetes client, no HTTP, no clock, no randomness. Time and nonces are arguments.
+
+pub mod decide;
+mod ending;
+pub mod facts;
+pub mod marker;
+pub mod observed;
+pub mod record;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+pub mod throttle;
+pub mod verdict;

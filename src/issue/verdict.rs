@@ -1,0 +1,92 @@
+//! What is said of a resource: the reason in its condition `Ready`.
+
+/// A reason of `Ready`. What each means for the other conditions is here, in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The Secret holds a live token with the wanted scope.
+    Issued,
+    /// At work on a token.
+    Issuing,
+    /// The account is full.
+    WaitingForSlot,
+    /// DataFast answers 429.
+    RateLimited,
+    /// DataFast answers 5xx, nothing or nonsense.
+    ApiUnavailable,
+    /// There is no account resource of that name.
+    AccountNotFound,
+    /// The account's credential is missing or refused.
+    AccountNotReady,
+    /// DataFast refused the request.
+    Rejected,
+    /// A Secret of that name is not ours.
+    SecretConflict,
+    /// Quota, admission or RBAC refuse the Secret.
+    SecretWriteRefused,
+    /// Issued again too often.
+    Throttled,
+    /// `suspend` is set.
+    Suspended,
+}
+
+impl Reason {
+    /// The word in conditions, events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "Issued",
+            Self::Issuing => "Issuing",
+            Self::WaitingForSlot => "WaitingForSlot",
+            Self::RateLimited => "RateLimited",
+            Self::ApiUnavailable => "ApiUnavailable",
+            Self::AccountNotFound => "AccountNotFound",
+            Self::AccountNotReady => "AccountNotReady",
+            Self::Rejected => "Rejected",
+            Self::SecretConflict => "SecretConflict",
+            Self::SecretWriteRefused => "SecretWriteRefused",
+            Self::Throttled => "Throttled",
+            Self::Suspended => "Suspended",
+        }
+    }
+
+    /// Whether a person must act before this can get better.
+    pub fn is_stalled(self) -> bool {
+        matches!(self, Self::Rejected | Self::SecretConflict)
+    }
+
+    /// Whether work is under way, or will go on by itself.
+    pub fn is_reconciling(self) -> bool {
+        !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended)
+    }
+
+    /// Whether a token that works stays `Ready` under this reason: what is in the way concerns the next token only.
+    fn keeps_ready(self) -> bool {
+        matches!(
+            self,
+            Self::Issued
+                | Self::RateLimited
+                | Self::ApiUnavailable
+                | Self::AccountNotFound
+                | Self::AccountNotReady
+                | Self::SecretWriteRefused
+                | Self::Suspended
+        )
+    }
+}
+
+/// The outcome of a look at a resource, for its conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `Ready`'s status.
+    pub ready: bool,
+    /// `Ready`'s reason.
+    pub reason: Reason,
+    /// For people: what is the case, and what to do about it.
+    pub message: String,
+}
+
+impl Verdict {
+    /// `works`: the Secret holds a key that is good, even if another token is wanted.
+    pub fn new(reason: Reason, works: bool, message: impl Into<String>) -> Self {
+        Self { ready: works && reason.keeps_ready(), reason, message: message.into() }
+    }
+}

@@ -1,0 +1,118 @@
+//! Installs what the operator needs in a cluster, from the files that users apply.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+use crate::{
+    ControlPlane, apply_yaml,
+    binaries::workspace,
+    error::{Context, Result},
+    eventually,
+    helpers::wait_condition,
+};
+
+/// Far longer than an API server that works takes to see a new object.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Where the operator lives.
+pub const OPERATOR_NAMESPACE: &str = "datafast-system";
+
+/// Applies `deploy/namespace.yaml`, all of `crds/` and `deploy/rbac.yaml`, and waits until the API server serves the
+/// custom resources and knows the operator's rights. Only the first call for a control plane does so; others wait for it.
+///
+/// # Errors
+///
+/// Where a file cannot be read or the API server refuses it.
+pub async fn install(cluster: &ControlPlane) -> Result<()> {
+    cluster.installed.get_or_try_init(|| apply_all(cluster)).await.copied()
+}
+
+async fn apply_all(cluster: &ControlPlane) -> Result<()> {
+    let client = cluster.admin().await?;
+    let root = workspace();
+    let mut files = vec![root.join("deploy/namespace.yaml")];
+    files.extend(crds(&root.join("crds"))?);
+    files.push(root.join("deploy/rbac.yaml"));
+    let mut definitions = Vec::new();
+    for file in files {
+        let yaml = std::fs::read_to_string(&file).context(file.display())?;
+        let applied = apply_yaml(&client, "datafast-install", OPERATOR_NAMESPACE, &yaml).await;
+        let applied = applied.context(file.display())?.into_iter();
+        definitions.extend(applied.filter(is_crd).map(|o| o.name_any()));
+    }
+    for name in definitions {
+        wait_established(&client, &name).await;
+    }
+    wait_for_rights(&cluster.operator_client().await?).await;
+    Ok(())
+}
+
+/// The API server learns of roles by a watch: until then the operator would be refused what it may do.
+async fn wait_for_rights(operator: &Client) {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(operator.clone());
+    let (reviews, params) = (&reviews, &PostParams::default());
+    for (namespace, group, resource, verb) in
+        [("default", "", "secrets", "delete"), (OPERATOR_NAMESPACE, "coordination.k8s.io", "leases", "create")]
+    {
+        let attributes = ResourceAttributes {
+            namespace: Some(namespace.into()),
+            group: Some(group.into()),
+            resource: Some(resource.into()),
+            verb: Some(verb.into()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+        let review = &SelfSubjectAccessReview { spec, ..Default::default() };
+        eventually(&format!("the operator may {verb} {resource}"), WAIT, || async move {
+            let status = reviews.create(params, review).await.map_err(|e| e.to_string())?.status;
+            if status.as_ref().is_some_and(|s| s.allowed) { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    }
+}
+
+/// Waits until the API server serves a custom resource.
+///
+/// # Panics
+///
+/// When it does not within 30 s.
+pub async fn wait_established(client: &Client, name: &str) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crd = wait_condition(&crds, name, "Established", "True", WAIT).await;
+    // The handler of requests learns of that condition a moment later than we do.
+    for version in crd.spec.versions.iter().filter(|version| version.served) {
+        let gvk = GroupVersionKind::gvk(&crd.spec.group, &version.name, &crd.spec.names.kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &crd.spec.names.plural);
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let first = ListParams::default().limit(1);
+        eventually(&format!("{name} is served"), WAIT, || api.list(&first)).await;
+    }
+}
+
+fn is_crd(object: &DynamicObject) -> bool {
+    object.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition")
+}
+
+fn crds(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(folder).context(folder.display())? {
+            files.push(entry?.path());
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    Ok(files)
+}

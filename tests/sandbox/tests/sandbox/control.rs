@@ -1,0 +1,107 @@
+//! The control endpoint over HTTP, and the request log.
+
+use datafast_sandbox::{AccountOptions, ForeignToken, Operation};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::World;
+
+async fn control(world: &World, method: Method, path: &str, body: Option<Value>) -> Value {
+    let request = world.http.request(method, format!("{}{path}", world.sandbox.control_url()));
+    let request = if let Some(body) = body { request.json(&body) } else { request };
+    let response = request.send().await.unwrap();
+    assert!(response.status().is_success(), "{path}: {}", response.status());
+    let text = response.text().await.unwrap();
+    if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+}
+
+#[tokio::test]
+async fn an_account_is_made_inspected_and_changed_over_http() {
+    let world = World::new().await;
+    let made = control(&world, Method::POST, "/accounts", Some(json!({ "name": "b", "tokenLimit": 5 }))).await;
+    let credential = made["credential"].as_str().unwrap();
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", credential)).await, 200);
+    assert_eq!(control(&world, Method::GET, "/accounts", None).await, json!(["account-1", "b"]));
+
+    let foreign = json!({ "name": "a person's", "permissions": ["goals:read"], "createdAt": "2026-01-02T03:04:05Z" });
+    let id = control(&world, Method::POST, "/accounts/b/tokens", Some(foreign)).await["id"].clone();
+    let id = id.as_str().unwrap();
+    control(&world, Method::POST, &format!("/accounts/b/tokens/{id}/use"), None).await;
+    let tokens = control(&world, Method::GET, "/accounts/b/tokens", None).await;
+    assert_eq!(tokens[1]["createdAt"], "2026-01-02T03:04:05Z");
+    assert_eq!((&tokens[1]["live"], &tokens[1]["createdBy"]), (&json!(true), &json!(null)));
+    assert!(tokens[1]["lastUsedAt"].is_string() && tokens[1]["key"].as_str().unwrap().starts_with("dft_"));
+    control(&world, Method::DELETE, &format!("/accounts/b/tokens/{id}"), None).await;
+    assert_eq!(control(&world, Method::GET, "/accounts/b/tokens", None).await[1]["live"], false);
+
+    let replaced = control(&world, Method::POST, "/accounts/b/credential", Some(json!({}))).await;
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", credential)).await, 401);
+    let credential = replaced["credential"].as_str().unwrap();
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", credential)).await, 200);
+    control(&world, Method::DELETE, "/accounts/b/credential", None).await;
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", credential)).await, 401);
+    let key = control(&world, Method::POST, "/accounts/b/website-keys", None).await["key"].clone();
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", key.as_str().unwrap())).await, 403);
+}
+
+#[tokio::test]
+async fn faults_are_set_shown_and_cleared_over_http() {
+    let world = World::new().await;
+    let faults = [
+        json!({ "operation": "list", "kind": "rateLimited", "retryAfter": { "seconds": 3 }, "times": 1 }),
+        json!({ "operation": "list_access_tokens", "kind": "status", "status": 500, "body": { "type": "html" } }),
+        json!({ "operation": "delete", "kind": "drop", "moment": "after", "account": "account-1" }),
+        json!({ "kind": "latency", "ms": 1 }),
+        json!({ "kind": "listLag", "seconds": 1.5 }),
+        json!({ "operation": "create", "kind": "wire", "wire": "idSpelling" }),
+        json!({ "operation": "create", "kind": "hang" }),
+    ];
+    let mut ids = Vec::new();
+    for fault in &faults {
+        ids.push(control(&world, Method::POST, "/faults", Some(fault.clone())).await["id"].clone());
+    }
+    assert_eq!(control(&world, Method::GET, "/faults", None).await.as_array().unwrap().len(), faults.len());
+    assert_eq!(world.status(world.list()).await, 429);
+    assert_eq!(world.status(world.list()).await, 500);
+    control(&world, Method::DELETE, &format!("/faults/{}", ids[1]), None).await;
+    assert_eq!(world.status(world.list()).await, 200);
+    control(&world, Method::DELETE, "/faults", None).await;
+    assert_eq!(control(&world, Method::GET, "/faults", None).await, json!([]));
+    let hold = control(&world, Method::POST, "/faults", Some(json!({ "kind": "hold" }))).await["id"].clone();
+    let held = tokio::spawn(world.list().send());
+    control(&world, Method::POST, &format!("/faults/{hold}/release"), None).await;
+    assert_eq!(held.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_log_tells_what_came_in_and_what_it_did() {
+    let world = World::new().await;
+    let created = world.created().await;
+    world.status(world.list()).await;
+    world.status(world.delete("none")).await;
+    world.status(world.request(Method::GET, "/access-tokens", "dft_of_nobody_at_all")).await;
+    let log = control(&world, Method::GET, "/requests?account=account-1", None).await;
+    assert_eq!(log.as_array().unwrap().len(), 3);
+    let first = &log[0];
+    assert_eq!(first["operation"], "create_access_token");
+    assert_eq!((&first["status"], &first["effect"], &first["name"]), (&json!(200), &json!(true), &json!("a")));
+    assert_eq!(first["tokenId"], created["_id"]);
+    assert_eq!(first["bearer"], world.account.live_tokens()[0].display_key);
+    assert_eq!((&log[2]["status"], &log[2]["effect"]), (&json!(404), &json!(false)));
+    assert!(!log.to_string().contains(&world.account.credential()));
+
+    assert_eq!(world.account.count(Operation::ListAccessTokens), 1);
+    assert_eq!(control(&world, Method::GET, "/counts", None).await["list_access_tokens"], 2);
+    control(&world, Method::DELETE, "/requests", None).await;
+    assert!(world.sandbox.requests().is_empty() && world.account.counts().is_empty());
+}
+
+#[tokio::test]
+async fn foreign_tokens_can_have_a_creator_who_may_delete_them() {
+    let world =
+        World::with(AccountOptions { credential: Some("dft_of_choice_0000".into()), ..Default::default() }).await;
+    assert_eq!(world.account.credential(), "dft_of_choice_0000");
+    let created_by = Some(world.account.credential_id());
+    let id = world.account.add_token(ForeignToken { created_by, ..ForeignToken::default() });
+    assert_eq!(world.status(world.delete(&id)).await, 200);
+}
