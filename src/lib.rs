@@ -1,3 +1,11 @@
-//! x
+//! The DataFast operator: access tokens of DataFast as Kubernetes resources.
+//!
+//! [`issue`] decides, [`controller`] does. See `docs/architecture.md` for the map.
+
+pub mod account;
 pub mod api;
+pub mod controller;
 pub mod datafast;
+pub mod issue;
+pub mod leader;
+pub mod telemetry;

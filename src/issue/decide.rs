@@ -20,8 +20,10 @@ pub const DENIED_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// One thing for the shell to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing.
+    /// Nothing, but to say so.
     Rest,
+    /// Nothing, not even to say anything: what is the case will be known in a moment.
+    Pause,
     /// Put the finalizer on the resource, before anything is its own.
     Claim,
     /// Write an attempt into the resource's log (with the finalizer), and dry-run the Secret at the same time.
@@ -211,6 +213,10 @@ impl<'a> Look<'a> {
         let account = self.seen.names.account;
         match &self.seen.account.gate {
             Gate::Open => None,
+            Gate::Connecting => {
+                let verdict = self.verdict(Reason::Issuing, "Waiting for the account's first list");
+                Some(Decision { action: Action::Pause, verdict, wake: Wake::account() })
+            }
             Gate::NotFound => {
                 self.wait(Reason::AccountNotFound, format!("There is no DataFastAccount {account:?}"), Wake::account())
             }
@@ -218,12 +224,13 @@ impl<'a> Look<'a> {
                 let message = format!("DataFastAccount {account:?} is not ready: {why}");
                 self.wait(Reason::AccountNotReady, message, Wake::account())
             }
-            Gate::RateLimited(until) => {
-                let message = format!("DataFast limits the rate of account {account:?}: calls go on at {until:.0}");
+            // No times here: they change with each try, and every resource of the account would be written again.
+            Gate::RateLimited => {
+                let message = format!("DataFast limits the rate of calls: those of account {account:?} go on by themselves");
                 self.wait(Reason::RateLimited, message, Wake::account())
             }
-            Gate::Unavailable(until, why) => {
-                let message = format!("DataFast can't be used ({why}): calls go on at {until:.0}");
+            Gate::Unavailable(why) => {
+                let message = format!("DataFast can't be used now ({why}): calls go on by themselves");
                 self.wait(Reason::ApiUnavailable, message, Wake::account())
             }
         }
@@ -585,6 +592,9 @@ fn settled(look: &Look<'_>) -> Decision {
     let name = look.seen.names.secret;
     let rest = |reason, message: String, wake| Decision { action: Action::Rest, verdict: look.verdict(reason, message), wake };
     match &look.holding {
+        Holding::Live(_) if matches!(look.seen.account.gate, Gate::NotFound | Gate::NotReady(_)) => {
+            look.closed().unwrap_or_else(|| rest(Reason::Issued, String::new(), Wake::default()))
+        }
         Holding::Live(listed) => {
             let message = format!("Secret {name:?} holds token {}", listed.token.display_key);
             rest(Reason::Issued, message, Wake::default())

@@ -25,7 +25,7 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         return match remote_side(look) {
             Some(Remains::Token(token_id)) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
             Some(Remains::Denied(token_id, wake)) => {
-                let what = format!("token {token_id} to go: DataFast answers 404 to its deletion, as it does to a credential that did not create the token");
+                let what = format!("token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it");
                 wait(look, &what, wake)
             }
             Some(Remains::Unresolved(at)) => {

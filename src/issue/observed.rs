@@ -121,14 +121,16 @@ pub struct SecretFacts {
 pub enum Gate {
     /// Yes.
     Open,
+    /// Not yet known: the account's first list is under way.
+    Connecting,
     /// There is no such account resource.
     NotFound,
     /// Its credential is missing or refused, or it has not connected yet. The text says which.
     NotReady(String),
     /// DataFast told us to wait.
-    RateLimited(Timestamp),
+    RateLimited,
     /// DataFast does not answer as it should.
-    Unavailable(Timestamp, String),
+    Unavailable(String),
 }
 
 /// What a resource sees of its account.

@@ -1,0 +1,168 @@
+//! Whether an account may be called: one state for all its calls, so that a refusal of one holds back the others.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use jiff::Timestamp;
+
+use crate::datafast::Error;
+
+/// DataFast states no limits: the first pause is a second, the longest five minutes.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
+/// A refused credential is tried again this much later, for it may be DataFast that was mended.
+const CREDENTIALS_AGAIN: Duration = Duration::from_secs(5 * 60);
+
+fn pauses() -> ExponentialBackoff {
+    let (first, longest) = PAUSES;
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Why an account may not be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// 429.
+    RateLimited,
+    /// 5xx, nothing, or nonsense; what happened.
+    Unavailable(String),
+    /// 401, or a credential that may not even list; DataFast's words.
+    CredentialsRejected(String),
+}
+
+/// An account's gate. It closes at a call that fails for a reason that concerns all calls, and only a list opens it:
+/// of all calls, that one has no effect that could be lost.
+#[derive(Debug)]
+pub(super) struct Gate {
+    closed: Option<(Trouble, Timestamp)>,
+    pauses: ExponentialBackoff,
+    /// The last failure was that of a change: a list that works proves little.
+    change_failed: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { closed: None, pauses: pauses(), change_failed: false }
+    }
+}
+
+/// What a call was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// A list.
+    List,
+    /// Anything else.
+    Change,
+}
+
+impl Gate {
+    /// Why calls are held back, and until when; then a list is to find out whether they may go on.
+    pub(super) fn closed(&self) -> Option<&(Trouble, Timestamp)> {
+        self.closed.as_ref()
+    }
+
+    /// Whether the last change failed, so that the next should go alone.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.change_failed
+    }
+
+    /// Takes note of a call that DataFast answered in an orderly way.
+    pub(super) fn succeeded(&mut self, call: Call) {
+        if call == Call::Change || !self.change_failed {
+            self.pauses = pauses();
+            self.change_failed = false;
+        }
+        if call == Call::List {
+            self.closed = None;
+        }
+    }
+
+    /// Takes note of a failed call.
+    pub(super) fn failed(&mut self, call: Call, error: &Error, now: Timestamp) {
+        let trouble = match error {
+            Error::RateLimited { .. } => Trouble::RateLimited,
+            Error::CredentialsRejected { message } => Trouble::CredentialsRejected(message.clone()),
+            Error::Unavailable { reason, .. } => Trouble::Unavailable(reason.clone()),
+            // A credential that may not list can't be used at all.
+            Error::Rejected { status: 403, message } if call == Call::List => {
+                Trouble::CredentialsRejected(message.clone())
+            }
+            other if call == Call::List => Trouble::Unavailable(other.to_string()),
+            // The answer concerns this one request: others may go on.
+            Error::Rejected { .. } | Error::Full { .. } | Error::NotFound => return self.succeeded(call),
+        };
+        self.change_failed = call == Call::Change;
+        let pause = match (error, &trouble) {
+            (Error::RateLimited { retry_after: Some(pause) }, _) => (*pause).max(PAUSES.0),
+            (_, Trouble::CredentialsRejected(_)) => CREDENTIALS_AGAIN,
+            _ => self.pauses.next().unwrap_or(PAUSES.1),
+        };
+        let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+        let later = self.closed.as_ref().map_or(until, |(_, before)| until.max(*before));
+        self.closed = Some((trouble, later));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datafast::Effect;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn seconds_closed(gate: &Gate) -> f64 {
+        let (_, until) = gate.closed().expect("the gate is closed");
+        until.duration_since(now()).as_secs_f64()
+    }
+
+    #[test]
+    fn retry_after_is_honoured() {
+        let mut gate = Gate::default();
+        gate.failed(Call::Change, &Error::RateLimited { retry_after: Some(Duration::from_secs(90)) }, now());
+        assert_eq!(gate.closed().map(|(trouble, _)| trouble), Some(&Trouble::RateLimited));
+        assert_eq!(seconds_closed(&gate), 90.0);
+    }
+
+    #[test]
+    fn without_it_pauses_grow_from_a_second_to_five_minutes() {
+        let mut gate = Gate::default();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            gate.closed = None;
+            gate.failed(Call::List, &Error::RateLimited { retry_after: None }, now());
+            pauses.push(seconds_closed(&gate));
+        }
+        assert!((1.0..3.0).contains(&pauses[0]), "{pauses:?}");
+        assert!(pauses.iter().all(|p| *p <= 600.0) && pauses[11] >= 300.0, "{pauses:?}");
+        gate.succeeded(Call::List);
+        gate.failed(Call::List, &Error::RateLimited { retry_after: None }, now());
+        assert!(seconds_closed(&gate) < 3.0, "after a success it begins anew");
+    }
+
+    #[test]
+    fn a_list_opens_the_gate_but_does_not_shorten_the_pauses_of_failing_changes() {
+        let mut gate = Gate::default();
+        let broken = Error::Unavailable { reason: "503".into(), effect: Effect::Unknown };
+        for _ in 0..6 {
+            gate.failed(Call::Change, &broken, now());
+            gate.succeeded(Call::List);
+            assert_eq!(gate.closed(), None);
+        }
+        gate.failed(Call::Change, &broken, now());
+        assert!(seconds_closed(&gate) >= 32.0);
+    }
+
+    #[test]
+    fn what_concerns_one_request_closes_nothing() {
+        let mut gate = Gate::default();
+        gate.failed(Call::Change, &Error::NotFound, now());
+        gate.failed(Call::Change, &Error::Rejected { status: 400, message: "no".into() }, now());
+        assert_eq!(gate.closed(), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! The account resource: its credential, its poll, its status, and the finalizer that keeps it while it is in use.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Action as Requeue;
+use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::status::{self, Say, conditions};
+use super::{Context, Error, pauses, token, unclaimed};
+use crate::account::{Account, Report, Setup, Trouble};
+use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
+use crate::datafast::{Client, RawKey};
+use crate::issue::facts::last_used;
+use crate::issue::observed::Gate;
+use crate::issue::snapshot::{Listed, Snapshot};
+
+pub(super) const KIND: &str = "DataFastAccount";
+const LIMIT: Duration = Duration::from_secs(120);
+/// A deletion that waits for resources is looked at this often.
+const STILL_IN_USE: Duration = Duration::from_secs(5);
+/// Users named in a message.
+const MOST_NAMED: usize = 5;
+const MOST_UNCLAIMED: usize = 20;
+
+/// What an account's reconcile needs beside the context.
+pub(super) struct AccountContext {
+    pub(super) ctx: Arc<Context>,
+    pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+}
+
+#[tracing::instrument(name = "reconcile", skip_all, fields(kind = KIND, name = resource.name_any()))]
+pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
+    let start = Instant::now();
+    let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
+    cx.ctx.metrics.reconciled(KIND, start.elapsed());
+    outcome
+}
+
+pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<AccountContext>) -> Requeue {
+    cx.ctx.metrics.reconcile_failed(KIND, error.reason());
+    tracing::warn!(account = resource.name_any(), %error, "a look at the account failed");
+    let pause = if matches!(error, Error::Conflict(_)) { pauses().next() } else { pauses().nth(4) };
+    Requeue::requeue(pause.unwrap_or(LIMIT))
+}
+
+async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue, Error> {
+    let ctx = &cx.ctx;
+    let name = resource.name_any();
+    let account = ctx.accounts.get(&name);
+    let users = ctx.users_of(&name);
+    let deleting = resource.metadata.deletion_timestamp.is_some();
+    if !keep(resource, ctx, &account, !users.is_empty()).await? {
+        account.disconnect(Setup::NotFound);
+        tell(&account, &users);
+        return Ok(Requeue::await_change());
+    }
+    let setup = connect(resource, ctx, &account).await?;
+    if matches!(setup, Setup::NoCredential(_)) && users.is_empty() && !ctx.settings.watch_namespaces.is_empty() {
+        // It belongs to the operator of other namespaces: neither its credential nor its users are here.
+        return Ok(Requeue::await_change());
+    }
+    let listed = account.poll(resource.poll_interval()).await;
+    tell(&account, &users);
+    let report = account.report();
+    if listed {
+        account.wake_waiting();
+        wake_stirred(&account, &users, report.snapshot.as_deref());
+    }
+    write_status(resource, cx, &report, &users).await?;
+    let poll = resource.poll_interval();
+    let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
+    Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
+}
+
+/// The finalizer is there while, and only while, a resource refers to the account. Returns whether the account stays.
+async fn keep(resource: &DataFastAccount, ctx: &Context, account: &Account, in_use: bool) -> Result<bool, Error> {
+    let held = resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_IN_USE);
+    let deleting = resource.metadata.deletion_timestamp.is_some();
+    if held != in_use && !(in_use && deleting) {
+        let others = resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_IN_USE).cloned();
+        let finalizers: Vec<String> = others.chain(in_use.then(|| names::FINALIZER_IN_USE.to_owned())).collect();
+        let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
+        let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(false),
+            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    account.set_in_use(in_use);
+    Ok(in_use || !deleting)
+}
+
+/// Reads the credential and hands it to the account.
+async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<Setup, Error> {
+    let base_url = resource.base_url();
+    let reference = &resource.spec.credentials_secret_ref;
+    let namespace = &ctx.settings.namespace;
+    let (name, key) = (&reference.name, resource.credentials_key());
+    if base_url.starts_with("http://") && !ctx.settings.allow_plain_http {
+        let why = format!("spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http");
+        let setup = Setup::NoTransport(why);
+        account.disconnect(setup.clone());
+        return Ok(setup);
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let credential = match secrets.get_opt(name).await? {
+        None => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
+        Some(secret) => match secret.data.unwrap_or_default().remove(key) {
+            None => Err(format!("Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there")),
+            Some(bytes) => parse_credential(bytes.0).ok_or_else(|| {
+                format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} is empty, or no token: put a DataFast token there")
+            }),
+        },
+    };
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(why) => {
+            let setup = Setup::NoCredential(why);
+            account.disconnect(setup.clone());
+            return Ok(setup);
+        }
+    };
+    let version = credential.fingerprint(base_url);
+    let observer = ctx.metrics.clone();
+    let new = || Client::new(base_url, credential, observer);
+    match account.connect(new, version, base_url, resource.token_limit()) {
+        Ok(()) => Ok(Setup::Ready),
+        Err(error) => {
+            let setup = Setup::NoTransport(error.to_string());
+            account.disconnect(setup.clone());
+            Ok(setup)
+        }
+    }
+}
+
+/// White space around it is the commonest mistake of `kubectl create secret --from-file`, and never part of a token.
+fn parse_credential(bytes: Vec<u8>) -> Option<RawKey> {
+    let text = secrecy::zeroize::Zeroizing::new(String::from_utf8(bytes).ok()?);
+    RawKey::parse(text.trim().to_owned()).ok()
+}
+
+/// Wakes whom a change of the account's state concerns: all, where it shows in what works; else those that wait.
+fn tell(account: &Account, users: &[Arc<DataFastAccessToken>]) {
+    let Some((before, now)) = account.news() else { return };
+    let shows = |gate: &Option<Gate>| matches!(gate, Some(Gate::NotFound | Gate::NotReady(_)));
+    if shows(&before) || shows(&now) {
+        users.iter().for_each(|user| account.wake(token::reference(user)));
+    }
+    account.wake_waiting();
+}
+
+/// Wakes the resources for which the list has news, by what their status says.
+fn wake_stirred(account: &Account, users: &[Arc<DataFastAccessToken>], snapshot: Option<&Snapshot>) {
+    let Some(snapshot) = snapshot else { return };
+    let now = Timestamp::now();
+    for user in users.iter().filter(|user| is_stirred(user, snapshot, now)) {
+        account.wake(token::reference(user));
+    }
+}
+
+fn is_stirred(resource: &DataFastAccessToken, snapshot: &Snapshot, now: Timestamp) -> bool {
+    let record = super::observe::status_record(resource);
+    let status = resource.status.clone().unwrap_or_default();
+    let owner = super::observe::owner_id(resource);
+    let shown = status.retiring.iter().map(|r| (r.token_id.clone(), r.last_used_at.as_ref().map(|t| t.0)));
+    let shown: Vec<_> =
+        shown.chain(status.token_id.map(|id| (id, status.last_used_at.as_ref().map(|t| t.0)))).collect();
+    let is_news = |(id, shown): &(String, Option<Timestamp>)| {
+        let listed = snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
+        listed.is_none_or(|listed| {
+            last_used(*shown, listed.token.last_used_at.map(|at| status::time(at).0), None, now) != *shown
+        })
+    };
+    let is_own = |listed: &&Listed| listed.marker.as_ref().is_some_and(|marker| marker.owner == owner);
+    shown.iter().any(is_news) || snapshot.tokens().filter(is_own).any(|listed| !record.names(&listed.token.id))
+}
+
+async fn write_status(
+    resource: &DataFastAccount,
+    cx: &AccountContext,
+    report: &Report,
+    users: &[Arc<DataFastAccessToken>],
+) -> Result<(), Error> {
+    let ctx = &cx.ctx;
+    let now = Timestamp::now();
+    let name = resource.name_any();
+    let before = resource.status.clone().unwrap_or_default();
+    let (ready, stalled, reason, mut message) = verdict(report, now);
+    if resource.metadata.deletion_timestamp.is_some() {
+        message = format!("Deletion waits for the resources that use the account: {}. {message}", named(users));
+    }
+    ctx.metrics.account_ready(&name, ready);
+    // Before the first list there is nothing to say.
+    if report.snapshot.is_none() && report.setup == Setup::Ready && report.trouble.is_none() {
+        return Ok(());
+    }
+    let say = Say {
+        ready,
+        reconciling: !ready && !stalled,
+        stalled,
+        reason,
+        message: &message,
+        generation: resource.metadata.generation,
+        now,
+    };
+    let mut new = DataFastAccountStatus {
+        observed_generation: resource.metadata.generation,
+        conditions: conditions(&before.conditions, &say),
+        ..before.clone()
+    };
+    let is_waiting = |user: &&Arc<DataFastAccessToken>| {
+        let conditions = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        status::ready_reason(conditions) == Some("WaitingForSlot")
+    };
+    new.waiting = Some(count(users.iter().filter(is_waiting).count()));
+    if let Some(snapshot) = &report.snapshot {
+        let tally = unclaimed::tally(ctx, &cx.secrets, snapshot, now);
+        let limit = resource.token_limit();
+        let counts = TokenCounts {
+            limit,
+            total: count(snapshot.total()),
+            usage: format!("{}/{limit}", snapshot.total()),
+            managed: count(tally.managed),
+            retiring: count(tally.retiring),
+            unclaimed: count(tally.unclaimed.len()),
+            foreign: count(tally.foreign),
+        };
+        ctx.metrics.tokens(&name, &counts);
+        new.tokens = Some(counts);
+        new.unclaimed = tally.unclaimed.iter().take(MOST_UNCLAIMED).map(|t| unclaimed_token(t, &before, now)).collect();
+    }
+    if new == before {
+        return Ok(());
+    }
+    let is_news = status::ready_reason(&before.conditions) != Some(reason);
+    let mut written = resource.clone();
+    written.metadata.managed_fields = None;
+    written.status = Some(new);
+    let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+    let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
+    match api.replace_status(&name, &params, &written).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
+        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
+        other => other.map(|_| ())?,
+    }
+    if is_news {
+        tracing::info!(reason, message, "the account's Ready has another reason");
+        match ready {
+            true => ctx.events.normal(&resource.object_ref(&()), reason, message).await,
+            false => ctx.events.warning(&resource.object_ref(&()), reason, message).await,
+        }
+    }
+    Ok(())
+}
+
+/// Ready, stalled, reason, message.
+fn verdict(report: &Report, now: Timestamp) -> (bool, bool, &'static str, String) {
+    let until = |at: &Timestamp| format!("tried again at {at:.0}");
+    match (&report.setup, &report.trouble) {
+        (Setup::NoCredential(why), _) => (false, true, "CredentialsNotFound", capital(why)),
+        (Setup::NoTransport(why), _) => (false, true, "ApiUnavailable", capital(why)),
+        (_, Some((Trouble::CredentialsRejected(message), _))) => {
+            let text = format!("DataFast rejects the credential ({message}): put a valid token into its Secret");
+            (false, true, "CredentialsRejected", text)
+        }
+        (_, Some((Trouble::RateLimited, at))) => {
+            (false, false, "RateLimited", format!("DataFast limits the rate of calls: {}", until(at)))
+        }
+        (_, Some((Trouble::Unavailable(why), at))) => {
+            (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
+        }
+        (_, None) => {
+            let _ = now;
+            (true, false, "Connected", "DataFast takes the credential".to_owned())
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn named(users: &[Arc<DataFastAccessToken>]) -> String {
+    let mut names: Vec<String> = users.iter().map(|user| status::name(user)).collect();
+    names.sort();
+    let more = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
+    let names = names.join(", ");
+    if more > 0 { format!("{names} and {more} more") } else { names }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn unclaimed_token(listed: &Listed, before: &DataFastAccountStatus, now: Timestamp) -> UnclaimedToken {
+    let token = &listed.token;
+    let id = token.id.to_string();
+    let shown = before.unclaimed.iter().find(|old| old.token_id == id).and_then(|old| old.last_used_at.as_ref());
+    UnclaimedToken {
+        token_name: token.name.clone(),
+        display_key: Some(token.display_key.clone()),
+        created_at: token.created_at.map(status::time),
+        last_used_at: last_used(shown.map(|time| time.0), token.last_used_at, None, now).map(status::time),
+        token_id: id,
+    }
+}

@@ -1,0 +1,40 @@
+//! Events: what happened, for the people who read `kubectl describe`.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::api::names;
+
+/// Kubernetes takes notes of up to 1 kB.
+const NOTE_LENGTH: usize = 1000;
+
+/// Publishes events. One that cannot be published is logged, and holds back nothing.
+pub(crate) struct Events(Recorder);
+
+impl Events {
+    pub(crate) fn new(client: Client, instance: String) -> Self {
+        Self(Recorder::new(client, Reporter { controller: names::MANAGER.into(), instance: Some(instance) }))
+    }
+
+    /// Something went as it should.
+    pub(crate) async fn normal(&self, about: &ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Normal, reason, note).await;
+    }
+
+    /// Something that a person should know of.
+    pub(crate) async fn warning(&self, about: &ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Warning, reason, note).await;
+    }
+
+    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, mut note: String) {
+        while note.len() > NOTE_LENGTH {
+            note.pop();
+        }
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
+        if let Err(error) = self.0.publish(&event, about).await {
+            tracing::debug!(%error, reason, "an event could not be published");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What this process knows of each resource and nobody else does, above all a key that is on its way into a Secret.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backon::ExponentialBackoff;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::pauses;
+use crate::api::DataFastAccessToken;
+use crate::datafast::RawKey;
+use crate::issue::observed::{Local, Refused};
+
+/// One resource's memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) local: Local,
+    /// The key that [`Local::held`] speaks of.
+    key: Option<Arc<RawKey>>,
+    /// The resource as this process last wrote or saw it: a watch may lag behind our own writes.
+    latest: Option<Arc<DataFastAccessToken>>,
+    /// When a `lastUsedAt` was last written.
+    pub(crate) last_used_written: Option<Timestamp>,
+    /// Pauses between failed looks.
+    pub(crate) retries: ExponentialBackoff,
+    refusals: ExponentialBackoff,
+    rejections: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            local: Local::default(),
+            key: None,
+            latest: None,
+            last_used_written: None,
+            retries: pauses(),
+            refusals: pauses(),
+            rejections: 0,
+        }
+    }
+}
+
+impl Memory {
+    /// Keeps a key until a Secret holds it.
+    pub(crate) fn keep(&mut self, key: RawKey) {
+        self.key = Some(Arc::new(key));
+    }
+
+    /// The key, for the one place that writes Secrets.
+    pub(crate) fn key(&self) -> Option<Arc<RawKey>> {
+        self.key.clone()
+    }
+
+    /// Forgets the key: a Secret holds it, or its token is gone.
+    pub(crate) fn let_go(&mut self) {
+        self.key = None;
+        self.local.held = None;
+    }
+
+    /// A refusal by the API server, and when to try again: soon at first, then every minute.
+    pub(crate) fn refused(&mut self, message: String) -> Refused {
+        let pause = self.refusals.next().unwrap_or_default();
+        Refused { message, retry_at: Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// The API server took a Secret.
+    pub(crate) fn accepted(&mut self) {
+        self.refusals = pauses();
+    }
+
+    /// When a request that DataFast refused is worth another try: 1, 2, 4 … 60 minutes.
+    pub(crate) fn rejected_until(&mut self) -> Timestamp {
+        let minutes = 60.min(1_i64 << self.rejections.min(6));
+        self.rejections += 1;
+        Timestamp::now().checked_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// DataFast took a request.
+    pub(crate) fn taken(&mut self) {
+        self.rejections = 0;
+    }
+
+    /// The newer of what is seen and what this process wrote.
+    pub(crate) fn newest(&mut self, seen: Arc<DataFastAccessToken>) -> Arc<DataFastAccessToken> {
+        let newest = match self.latest.take() {
+            Some(latest) if version(&latest) > version(&seen) => latest,
+            _ => seen,
+        };
+        self.latest.insert(newest).clone()
+    }
+
+    /// Whether something must be finished before the process ends.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.key.is_some() || self.local.in_flight.is_some()
+    }
+}
+
+/// Resource versions are decimal numbers that grow: the Kubernetes API says so since 1.35, and etcd made it true before.
+fn version(resource: &DataFastAccessToken) -> u128 {
+    resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// The memories, by the resource's uid: a resource of the same name that is made anew is another.
+#[derive(Debug, Default)]
+pub(crate) struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code panics while it holds a lock; if it did, the state would still be whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memories {
+    /// One resource's.
+    pub(crate) fn of(&self, uid: &str) -> Arc<Mutex<Memory>> {
+        lock(&self.0).entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a resource that is gone.
+    pub(crate) fn forget(&self, uid: &str) {
+        lock(&self.0).remove(uid);
+    }
+
+    /// The resources with something to be finished.
+    pub(crate) fn busy(&self) -> Vec<Arc<DataFastAccessToken>> {
+        let memories: Vec<_> = lock(&self.0).values().cloned().collect();
+        let busy = memories.iter().filter_map(|memory| {
+            let memory = lock(memory);
+            memory.is_busy().then(|| memory.latest.clone())?
+        });
+        busy.collect()
+    }
+}

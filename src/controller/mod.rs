@@ -1,0 +1,110 @@
+//! The shell: it observes, asks the core, performs one action, and asks again until nothing is left to do.
+//!
+//! Invariant: no judgement here. What is to be done, and what is said of it, is [`crate::issue`]'s to decide; this
+//! module may fail at any line, and the record makes good for it.
+
+mod account;
+mod events;
+mod memory;
+mod observe;
+mod perform;
+mod run;
+mod secret;
+mod status;
+mod token;
+mod unclaimed;
+
+pub use run::{Settings, run};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use jiff::SignedDuration;
+use kube::Client;
+use kube::runtime::reflector::Store;
+
+use crate::account::Accounts;
+use crate::api::{DataFastAccessToken, DataFastAccount};
+use crate::issue::marker::ClusterId;
+use crate::leader::Leadership;
+use crate::telemetry::Metrics;
+
+/// What every reconcile needs.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) accounts: Accounts,
+    pub(crate) memories: memory::Memories,
+    pub(crate) events: events::Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) leadership: Leadership,
+    pub(crate) cluster: ClusterId,
+    pub(crate) settings: Settings,
+    /// One for each watched namespace, or one for all.
+    pub(crate) tokens: Vec<Store<DataFastAccessToken>>,
+    pub(crate) account_resources: Store<DataFastAccount>,
+    /// Requests under way: they are waited for at the end.
+    pub(crate) requests: tokio_util::task::TaskTracker,
+}
+
+impl Context {
+    pub(crate) fn horizon(&self) -> SignedDuration {
+        SignedDuration::try_from(self.settings.horizon).unwrap_or(SignedDuration::MAX)
+    }
+
+    /// The resources that refer to an account, as last seen.
+    pub(crate) fn users_of(&self, account: &str) -> Vec<Arc<DataFastAccessToken>> {
+        let all = self.tokens.iter().flat_map(Store::state);
+        all.filter(|resource| resource.account_name() == account).collect()
+    }
+}
+
+/// Why a look at a resource ended early. It is taken again, ever later.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server.
+    #[error("Kubernetes: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// Somebody else changed the object: look again at once.
+    #[error("{0} was changed by somebody else meanwhile")]
+    Conflict(&'static str),
+    /// It took too long.
+    #[error("not done within {0:?}")]
+    TimedOut(Duration),
+    /// The rules found no end. That would be a defect: it must not become a hot loop.
+    #[error("not settled after {0} steps")]
+    Unsettled(usize),
+}
+
+impl Error {
+    /// The bounded word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Kubernetes(kube::Error::Api(_)) => "Refused",
+            Self::Kubernetes(_) => "Unreachable",
+            Self::Conflict(_) => "Conflict",
+            Self::TimedOut(_) => "TimedOut",
+            Self::Unsettled(_) => "Unsettled",
+        }
+    }
+}
+
+/// Pauses between tries of one object: 100 ms to a minute.
+pub(crate) fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(60))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// What the API server said, cut to a length that fits a condition.
+pub(crate) fn words(error: &kube::Error) -> String {
+    let text = match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    };
+    text.chars().take(500).collect()
+}

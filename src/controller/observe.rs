@@ -1,0 +1,149 @@
+//! From Kubernetes objects to what the core understands.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+
+use super::secret::{Recipe, owner};
+use super::{Context, status};
+use crate::account::View;
+use crate::api::{DataFastAccessToken, DeletionPolicy, names};
+use crate::datafast::{RawKey, Token, TokenId};
+use crate::issue::marker::{Marker, OwnerId};
+use crate::issue::observed::{
+    AccountView, Desired, Local, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
+};
+use crate::issue::record::{Log, Scope, SecretRecord};
+
+/// What the user wants of a resource.
+pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
+    let abandon = resource.annotations().get(names::ABANDON).is_some_and(|value| value == "true");
+    Desired {
+        scope: Scope {
+            token_name: resource.token_name(),
+            permissions: resource.spec.permissions.iter().map(ToString::to_string).collect(),
+            website_ids: resource.spec.website_ids.iter().map(ToString::to_string).collect(),
+        },
+        overlap: SignedDuration::try_from(resource.overlap()).unwrap_or(SignedDuration::MAX),
+        retain: resource.deletion_policy() == DeletionPolicy::Retain,
+        suspended: resource.suspended(),
+        deleting: resource.metadata.deletion_timestamp.is_some(),
+        abandon,
+    }
+}
+
+pub(super) fn owner_id(resource: &DataFastAccessToken) -> OwnerId {
+    OwnerId::of(&resource.uid().unwrap_or_default())
+}
+
+/// Everything that one look at a resource reads; [`Observed`] borrows from it.
+pub(super) struct Scene<'a> {
+    pub(super) resource: &'a DataFastAccessToken,
+    pub(super) secret: Option<&'a Secret>,
+    pub(super) secret_name: &'a str,
+    pub(super) view: &'a View,
+    pub(super) local: &'a Local,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn observed(&'a self, ctx: &Context) -> Observed<'a> {
+        let resource = self.resource;
+        let names = Names { secret: self.secret_name, key: resource.secret_key(), account: resource.account_name() };
+        Observed {
+            names,
+            owner: owner_id(resource),
+            claimed: resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_REVOKE),
+            log: Log::read(resource.annotations(), self.now),
+            status: status_record(resource),
+            secret: self.secret_view(),
+            account: AccountView {
+                gate: self.view.gate.clone(),
+                snapshot: self.view.snapshot.as_deref(),
+                free: self.view.free,
+            },
+            local: self.local,
+            taken: self.taken(ctx),
+            horizon: ctx.horizon(),
+        }
+    }
+
+    fn secret_view(&self) -> SecretView {
+        let Some(secret) = self.secret else { return SecretView::Missing };
+        let owner = match secret.annotations().get(names::OWNER) {
+            None => SecretOwner::Nobody,
+            Some(named) if *named == owner(self.resource) => SecretOwner::This,
+            Some(other) => SecretOwner::Other(other.clone()),
+        };
+        let record = SecretRecord::read(secret.annotations(), self.now);
+        let key = key_of(self.resource, secret, self.now);
+        let drifted = key.as_ref().is_some_and(|key| {
+            let id = record.token_id.as_ref();
+            let listed = id.and_then(|id| self.view.snapshot.as_ref()?.get(id));
+            let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
+            let base_url = self.view.base_url.as_deref();
+            // Without an account there is no base URL to compare with.
+            base_url.is_some_and(|base_url| {
+                let recipe = Recipe { resource: self.resource, record: &record, key, display_key: &display_key, base_url };
+                recipe.has_drifted(secret)
+            })
+        });
+        SecretView::Present(SecretFacts { owner, record, key, drifted })
+    }
+
+    /// Whether the token that the Secret names is another resource's: asked only where it is not clearly this one's.
+    fn taken(&self, ctx: &Context) -> BTreeSet<TokenId> {
+        let named = || {
+            let id = self.secret?.annotations().get(names::TOKEN_ID)?;
+            self.view.snapshot.as_ref()?.get(&TokenId::parse(id).ok()?)
+        };
+        let Some(listed) = named() else { return BTreeSet::new() };
+        let own = owner_id(self.resource);
+        if listed.marker.as_ref().is_some_and(|marker| marker.owner == own) {
+            return BTreeSet::new();
+        }
+        let uid = self.resource.uid();
+        let others = ctx.tokens.iter().flat_map(Store::state).filter(|other| other.uid() != uid);
+        let taken = others.into_iter().any(|other| names_token(&other, &listed.token, listed.marker.as_ref()));
+        taken.then(|| listed.token.id.clone()).into_iter().collect()
+    }
+}
+
+/// The raw key in a Secret: under `secret.key`, or, where that was just changed, in another entry that fits the record.
+pub(super) fn key_of(resource: &DataFastAccessToken, secret: &Secret, now: Timestamp) -> Option<Arc<RawKey>> {
+    let record = SecretRecord::read(secret.annotations(), now);
+    let data = secret.data.as_ref()?;
+    let parse = |name: &str| {
+        let text = String::from_utf8(data.get(name)?.0.clone()).ok()?;
+        RawKey::parse(text).ok()
+    };
+    let fits = |key: &RawKey| match (&record.token_id, &record.key_sha256) {
+        (Some(id), Some(sha)) => key.fingerprint(id.as_str()) == *sha,
+        _ => false,
+    };
+    let key = match parse(resource.secret_key()) {
+        Some(key) if fits(&key) => Some(key),
+        named => data.keys().filter_map(|name| parse(name)).find(fits).or(named),
+    };
+    key.map(Arc::new)
+}
+
+/// Whether a token is a resource's: its status names it, or its marker says so.
+fn names_token(resource: &DataFastAccessToken, token: &Token, marker: Option<&Marker>) -> bool {
+    status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == owner_id(resource))
+}
+
+pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
+    let Some(status) = &resource.status else { return StatusRecord::default() };
+    let parse = |id: &String| TokenId::parse(id).ok();
+    StatusRecord {
+        token_id: status.token_id.as_ref().and_then(parse),
+        attempt: status.token_name.as_deref().and_then(Marker::of_name).map(|marker| marker.nonce),
+        retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
+        ready: status::is_true(&status.conditions, names::READY),
+    }
+}

@@ -1,0 +1,286 @@
+//! Wiring: watches, controllers, and an orderly end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::stream::{BoxStream, StreamExt};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{Controller, WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::account::AccountContext;
+use super::{Context, account, events, memory, perform, token};
+use crate::account::{Accounts, Wakeup};
+use crate::api::{DataFastAccessToken, DataFastAccount, names};
+use crate::issue::marker::ClusterId;
+use crate::leader::Leadership;
+use crate::telemetry::{Health, Metrics};
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its own namespace: credentials and the lease.
+    pub namespace: String,
+    /// The namespaces that it looks after; empty: all.
+    pub watch_namespaces: Vec<String>,
+    /// Reconciles at once, for each watched namespace.
+    pub concurrency: u16,
+    /// How long an unanswered request may still take effect.
+    pub horizon: Duration,
+    /// Whether an account may have an `http://` base URL.
+    pub allow_plain_http: bool,
+    /// Names this process in events.
+    pub instance: String,
+}
+
+type Watched = (Option<String>, UnboundedSender<ObjectRef<DataFastAccessToken>>);
+
+/// Runs the controllers until `stop`, then finishes what is in hand.
+///
+/// # Errors
+/// Where the cluster can't be told from others, because neither `kube-system` nor the own namespace can be read.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    leadership: Leadership,
+    stop: CancellationToken,
+) -> Result<(), kube::Error> {
+    let cluster = cluster_id(&client, &settings.namespace).await?;
+    let (wakeups, woken) = unbounded_channel();
+    let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
+    let scopes: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+
+    let accounts_api: Api<DataFastAccount> = Api::all(client.clone());
+    let account_controller = Controller::new(accounts_api, watcher::Config::default());
+    let mut token_controllers = Vec::new();
+    let mut secret_streams: Vec<BoxStream<'static, ObjectRef<DataFastAccessToken>>> = Vec::new();
+    let mut secret_stores = Vec::new();
+    for scope in &scopes {
+        let controller = Controller::new(api::<DataFastAccessToken>(&client, scope), watcher::Config::default());
+        let config = Config::default().concurrency(settings.concurrency);
+        token_controllers.push(controller.with_config(config));
+        let (store, stream) = own_secrets(api(&client, scope));
+        secret_stores.push(store);
+        secret_streams.push(stream);
+    }
+
+    let ctx = Arc::new(Context {
+        accounts: Accounts::new(wakeups, horizon),
+        memories: memory::Memories::default(),
+        events: events::Events::new(client.clone(), settings.instance.clone()),
+        metrics,
+        leadership,
+        cluster,
+        tokens: token_controllers.iter().map(Controller::store).collect(),
+        account_resources: account_controller.store(),
+        requests: TaskTracker::new(),
+        settings,
+        client: client.clone(),
+    });
+
+    let mut running = Vec::new();
+    let (account_trigger, account_woken) = unbounded_channel();
+    let mut watched: Vec<Watched> = Vec::new();
+    for ((controller, secrets), scope) in token_controllers.into_iter().zip(secret_streams).zip(&scopes) {
+        let (trigger, woken) = unbounded_channel();
+        watched.push((scope.clone(), trigger));
+        running.push(tokio::spawn(run_tokens(controller, secrets, woken, ctx.clone(), stop.clone())));
+    }
+    running.push(tokio::spawn(route(woken, watched, account_trigger, stop.clone())));
+    let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores.clone() });
+    running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
+
+    tokio::select! {
+        () = in_sync(&ctx, &secret_stores) => {
+            tracing::info!("watches are in sync");
+            health.set_ready(true);
+        }
+        () = stop.cancelled() => {}
+    }
+    stop.cancelled().await;
+    let finished = tokio::time::timeout(perform::FINISH, finish(&ctx, running)).await;
+    if finished.is_err() {
+        tracing::warn!("not everything in hand could be finished: the record tells the next process what is left");
+    }
+    Ok(())
+}
+
+/// Waits for the reconciles under way, then for keys that no Secret holds yet.
+async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
+    join_all(running).await;
+    ctx.requests.close();
+    ctx.requests.wait().await;
+    loop {
+        let busy = ctx.memories.busy();
+        if busy.is_empty() {
+            return;
+        }
+        tracing::info!(keys = busy.len(), "writing the keys in hand to their Secrets");
+        let looks = busy.into_iter().map(|resource| token::reconcile(resource, ctx.clone()));
+        join_all(looks).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn api<K>(client: &Client, scope: &Option<String>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The Secrets that carry our label, without their data, and a stream of the resources whose Secret changed.
+fn own_secrets(
+    api: Api<PartialObjectMeta<Secret>>,
+) -> (Store<PartialObjectMeta<Secret>>, BoxStream<'static, ObjectRef<DataFastAccessToken>>) {
+    let writer = Writer::default();
+    let store = writer.as_reader();
+    let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+    let changes = watcher(api, config)
+        .default_backoff()
+        .modify(|secret| secret.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|secret| async move {
+            match secret {
+                Ok(secret) => owner_of(&secret),
+                Err(error) => {
+                    tracing::warn!(%error, "Secrets can't be watched");
+                    None
+                }
+            }
+        });
+    (store, changes.boxed())
+}
+
+fn owner_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<DataFastAccessToken>> {
+    let (kind, name) = secret.annotations().get(names::OWNER)?.split_once('/')?;
+    (kind == token::KIND).then(|| ObjectRef::new(name).within(&secret.namespace().unwrap_or_default()))
+}
+
+async fn run_tokens(
+    controller: Controller<DataFastAccessToken>,
+    secrets: BoxStream<'static, ObjectRef<DataFastAccessToken>>,
+    woken: UnboundedReceiver<ObjectRef<DataFastAccessToken>>,
+    ctx: Arc<Context>,
+    stop: CancellationToken,
+) {
+    // An account that has not been seen yet is not one that is not there.
+    tokio::select! {
+        ready = ctx.account_resources.wait_until_ready() => if ready.is_err() { return },
+        () = stop.cancelled() => return,
+    }
+    controller
+        .reconcile_on(secrets)
+        .reconcile_on(stream(woken))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(token::reconcile, token::retry, ctx)
+        .for_each(|outcome| async move { log_watch_errors(outcome) })
+        .await;
+}
+
+async fn run_accounts(
+    controller: Controller<DataFastAccount>,
+    woken: UnboundedReceiver<ObjectRef<DataFastAccount>>,
+    cx: Arc<AccountContext>,
+    stop: CancellationToken,
+) {
+    let store = controller.store();
+    let own: Api<PartialObjectMeta<Secret>> =
+        Api::namespaced(cx.ctx.client.clone(), &cx.ctx.settings.namespace);
+    let uses = move |secret: PartialObjectMeta<Secret>| {
+        let name = secret.name_any();
+        let accounts = store.state().into_iter();
+        let refer = accounts.filter(move |account| account.spec.credentials_secret_ref.name == name);
+        refer.map(|account| ObjectRef::from_obj(&*account)).collect::<Vec<_>>()
+    };
+    controller
+        .watches(own, watcher::Config::default(), uses)
+        .reconcile_on(stream(woken))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(account::reconcile, account::retry, cx)
+        .for_each(|outcome| async move { log_watch_errors(outcome) })
+        .await;
+}
+
+fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
+    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
+        .boxed()
+}
+
+/// A failed reconcile has been logged where it failed; what is left is a watch that can't be read.
+fn log_watch_errors<K: Resource, E, Q>(outcome: Result<(ObjectRef<K>, Q), kube::runtime::controller::Error<E, watcher::Error>>)
+where
+    E: std::error::Error + 'static,
+{
+    if let Err(kube::runtime::controller::Error::QueueError(error)) = outcome {
+        tracing::warn!(%error, "a watch failed");
+    }
+}
+
+/// Hands wake-ups to the controller that looks after the object.
+async fn route(
+    mut woken: UnboundedReceiver<Wakeup>,
+    watched: Vec<Watched>,
+    accounts: UnboundedSender<ObjectRef<DataFastAccount>>,
+    stop: CancellationToken,
+) {
+    let by_namespace: HashMap<Option<String>, _> = watched.into_iter().collect();
+    loop {
+        let wakeup = tokio::select! {
+            wakeup = woken.recv() => wakeup,
+            () = stop.cancelled() => None,
+        };
+        match wakeup {
+            None => return,
+            Some(Wakeup::Account(name)) => {
+                let _ = accounts.send(ObjectRef::new(&name));
+            }
+            Some(Wakeup::Resource(resource)) => {
+                let trigger = by_namespace.get(&Some(resource.namespace.clone())).or(by_namespace.get(&None));
+                if let Some(trigger) = trigger {
+                    let _ = trigger.send(ObjectRef::new(&resource.name).within(&resource.namespace));
+                }
+            }
+        }
+    }
+}
+
+async fn in_sync(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>]) {
+    let _ = ctx.account_resources.wait_until_ready().await;
+    for store in &ctx.tokens {
+        let _ = store.wait_until_ready().await;
+    }
+    for store in secrets {
+        let _ = store.wait_until_ready().await;
+    }
+}
+
+/// The cluster, by the uid of `kube-system`, which lives as long as the cluster; where that may not be read, by the own
+/// namespace's.
+async fn cluster_id(client: &Client, own: &str) -> Result<ClusterId, kube::Error> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let uid = |namespace: Namespace| ClusterId::of(&namespace.uid().unwrap_or_default());
+    match namespaces.get("kube-system").await {
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => namespaces.get(own).await.map(uid),
+        other => other.map(uid),
+    }
+}

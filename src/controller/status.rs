@@ -1,0 +1,152 @@
+//! Conditions and status, and whether they changed: a write that changes nothing is not made.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use crate::api::{DataFastAccessToken, DataFastAccessTokenStatus, Retiring, names};
+use crate::issue::facts::{Facts, Mirror, last_used};
+use crate::issue::snapshot::Listed;
+use crate::issue::verdict::Verdict;
+
+/// Whether a condition is true.
+pub(super) fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+/// The reason of `Ready`.
+pub(super) fn ready_reason(conditions: &[Condition]) -> Option<&str> {
+    conditions.iter().find(|condition| condition.type_ == names::READY).map(|condition| condition.reason.as_str())
+}
+
+/// What the conditions say.
+pub(super) struct Say<'a> {
+    pub(super) ready: bool,
+    pub(super) reconciling: bool,
+    pub(super) stalled: bool,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+    pub(super) generation: Option<i64>,
+    pub(super) now: Timestamp,
+}
+
+/// The conditions after kstatus: `Ready` always, `Reconciling` and `Stalled` only while true. Times change only with the
+/// status, so that saying the same again is no change.
+pub(super) fn conditions(before: &[Condition], say: &Say<'_>) -> Vec<Condition> {
+    let condition = |type_: &str, status: bool| {
+        let status = if status { "True" } else { "False" };
+        let same = before.iter().find(|old| old.type_ == type_ && old.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: say.reason.to_owned(),
+            message: say.message.to_owned(),
+            observed_generation: say.generation,
+            last_transition_time: same.map_or_else(|| time(say.now), |old| old.last_transition_time.clone()),
+        }
+    };
+    let ready = Some(condition(names::READY, say.ready));
+    let reconciling = say.reconciling.then(|| condition(names::RECONCILING, true));
+    let stalled = say.stalled.then(|| condition(names::STALLED, true));
+    ready.into_iter().chain(reconciling).chain(stalled).collect()
+}
+
+/// Kubernetes keeps whole seconds.
+pub(super) fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+/// A resource's status: the verdict, and a mirror of the record and of DataFast's list.
+pub(super) fn status(
+    resource: &DataFastAccessToken,
+    verdict: &Verdict,
+    facts: &Facts<'_>,
+    last_used_written: Option<Timestamp>,
+    now: Timestamp,
+) -> DataFastAccessTokenStatus {
+    let before = resource.status.clone().unwrap_or_default();
+    let say = Say {
+        ready: verdict.ready,
+        reconciling: verdict.reason.is_reconciling(),
+        stalled: verdict.reason.is_stalled(),
+        reason: verdict.reason.as_str(),
+        message: &verdict.message,
+        generation: resource.metadata.generation,
+        now,
+    };
+    let used = |shown: Option<&Time>, listed: &Listed| {
+        last_used(shown.map(|time| time.0), listed.token.last_used_at, last_used_written, now).map(time)
+    };
+    let mut status = DataFastAccessTokenStatus {
+        observed_generation: resource.metadata.generation,
+        conditions: conditions(&before.conditions, &say),
+        secret_name: Some(resource.secret_name()),
+        issued_at: facts.issued_at.map(time),
+        retiring: before.retiring.clone(),
+        ..before.clone()
+    };
+    match facts.token {
+        Mirror::Keep => {}
+        Mirror::Nothing => {
+            (status.token_id, status.display_key, status.token_name) = (None, None, None);
+            (status.created_at, status.last_used_at) = (None, None);
+        }
+        Mirror::Is(listed) => {
+            let token = &listed.token;
+            let id = token.id.to_string();
+            let same = before.token_id.as_ref() == Some(&id);
+            let shown = if same { before.last_used_at.as_ref() } else { None };
+            status.token_id = Some(id);
+            status.display_key = Some(token.display_key.clone());
+            status.token_name.clone_from(&token.name);
+            // A create answer may leave it out; the next list has it.
+            status.created_at = token.created_at.map(time).or(before.created_at.filter(|_| same));
+            status.last_used_at = used(shown, listed);
+        }
+    }
+    if let Some(retiring) = &facts.retiring {
+        let entry = |(listed, until): &(&Listed, Option<Timestamp>)| {
+            let id = listed.token.id.to_string();
+            let old = before.retiring.iter().find(|old| old.token_id == id);
+            Retiring {
+                last_used_at: used(old.and_then(|old| old.last_used_at.as_ref()), listed),
+                display_key: Some(listed.token.display_key.clone()),
+                revoke_after: until.map(time),
+                token_id: id,
+            }
+        };
+        status.retiring = retiring.iter().map(entry).collect();
+    }
+    status
+}
+
+/// The name of a resource, for logs.
+pub(super) fn name(resource: &DataFastAccessToken) -> String {
+    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(ready: bool, message: &str, second: i64) -> Say<'_> {
+        let now = Timestamp::from_second(second).unwrap();
+        Say { ready, reconciling: !ready, stalled: false, reason: "R", message, generation: Some(1), now }
+    }
+
+    #[test]
+    fn saying_the_same_again_is_no_change() {
+        let first = conditions(&[], &say(true, "a", 1));
+        assert_eq!(conditions(&first, &say(true, "a", 2)), first);
+    }
+
+    #[test]
+    fn the_transition_time_moves_with_the_status_only() {
+        let first = conditions(&[], &say(true, "a", 1));
+        let other_message = conditions(&first, &say(true, "b", 2));
+        assert_eq!(other_message[0].last_transition_time, first[0].last_transition_time);
+        let other_status = conditions(&first, &say(false, "b", 3));
+        assert_eq!(other_status[0].last_transition_time.0.as_second(), 3);
+        assert_eq!(other_status.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["Ready", "Reconciling"]);
+    }
+}

@@ -1,0 +1,213 @@
+//! One look at a resource: observe, decide, perform, until nothing is left to do; then say so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use kube::runtime::controller::Action as Requeue;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use super::memory::lock;
+use super::observe::{Scene, desired};
+use super::perform::{Performed, Work};
+use super::{Context, Error, status, words};
+use crate::account::{ResourceRef, Setup};
+use crate::api::DataFastAccessToken;
+use crate::issue::decide::{Action, Decision, decide};
+use crate::issue::facts::facts;
+use crate::issue::verdict::{Reason, Verdict};
+
+/// The word for this kind in metrics.
+pub(super) const KIND: &str = "DataFastAccessToken";
+/// A look that takes longer is ended; a request to DataFast that it began goes on by itself.
+const LIMIT: Duration = Duration::from_secs(120);
+/// More than any resource needs: issuing takes four steps, and each token to be revoked one.
+const MOST_STEPS: usize = 64;
+/// Reading the Secret is forbidden: asked again this much later.
+const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
+
+/// Reconciles one resource.
+#[tracing::instrument(name = "reconcile", skip_all, fields(kind = KIND, namespace = resource.namespace(), name = resource.name_any()))]
+pub(super) async fn reconcile(resource: Arc<DataFastAccessToken>, ctx: Arc<Context>) -> Result<Requeue, Error> {
+    let start = Instant::now();
+    let outcome = tokio::time::timeout(LIMIT, look(resource, &ctx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
+    ctx.metrics.reconciled(KIND, start.elapsed());
+    outcome
+}
+
+/// After a failed look: when to look again.
+pub(super) fn retry(resource: Arc<DataFastAccessToken>, error: &Error, ctx: Arc<Context>) -> Requeue {
+    ctx.metrics.reconcile_failed(KIND, error.reason());
+    let memory = ctx.memories.of(&resource.uid().unwrap_or_default());
+    let pause = lock(&memory).retries.next().unwrap_or(Duration::from_secs(60));
+    match error {
+        Error::Conflict(_) => tracing::debug!(resource = status::name(&resource), %error, "looks again"),
+        _ => tracing::warn!(resource = status::name(&resource), %error, ?pause, "a look at the resource failed"),
+    }
+    Requeue::requeue(pause)
+}
+
+async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requeue, Error> {
+    let uid = seen.uid().unwrap_or_default();
+    let memory = ctx.memories.of(&uid);
+    let resource = lock(&memory).newest(seen);
+    if is_gone(&resource) {
+        ctx.memories.forget(&uid);
+        return Ok(Requeue::await_change());
+    }
+    let account = ctx.accounts.get(resource.account_name());
+    if ctx.account_resources.get(&ObjectRef::new(resource.account_name())).is_none() {
+        account.disconnect(Setup::NotFound);
+    }
+    if !account.is_in_use() {
+        account.look();
+    }
+    let secrets = Api::namespaced(ctx.client.clone(), &resource.namespace().unwrap_or_default());
+    let mut work = Work::new(ctx, resource, memory, account, secrets);
+    match work.read_secret().await {
+        Err(Error::Kubernetes(kube::Error::Api(refusal))) if refusal.is_forbidden() => {
+            return secret_unreadable(&mut work, &words(&kube::Error::Api(refusal))).await;
+        }
+        other => other?,
+    }
+    for _ in 0..MOST_STEPS {
+        let (decision, status) = judge(&work);
+        tracing::debug!(action = ?decision.action, reason = decision.verdict.reason.as_str(), "decided");
+        match decision.action {
+            Action::Rest => {
+                if let Some(status) = status {
+                    write_status(&mut work, *status).await?;
+                }
+                return Ok(rest(&work, &decision));
+            }
+            Action::Pause => return Ok(rest(&work, &decision)),
+            action => match work.perform(action).await? {
+                Performed::Goes => {}
+                Performed::Gone => {
+                    ctx.memories.forget(&uid);
+                    return Ok(Requeue::await_change());
+                }
+            },
+        }
+    }
+    Err(Error::Unsettled(MOST_STEPS))
+}
+
+/// Nothing of ours is left on it, and it is on its way out.
+fn is_gone(resource: &DataFastAccessToken) -> bool {
+    let ours = |finalizer: &String| finalizer == crate::api::names::FINALIZER_REVOKE;
+    resource.metadata.deletion_timestamp.is_some() && !resource.finalizers().iter().any(ours)
+}
+
+type Status = crate::api::DataFastAccessTokenStatus;
+
+fn judge(work: &Work<'_>) -> (Decision, Option<Box<Status>>) {
+    let (local, last_used_written) = {
+        let memory = lock(&work.memory);
+        (memory.local.clone(), memory.last_used_written)
+    };
+    let now = Timestamp::now();
+    let view = work.account.view();
+    let secret_name = work.resource.secret_name();
+    let (resource, secret): (&DataFastAccessToken, Option<&Secret>) = (&work.resource, work.secret.as_ref());
+    let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, now };
+    let (desired, observed) = (desired(&work.resource), scene.observed(work.ctx));
+    let decision = decide(&desired, &observed, now);
+    let status = (decision.action == Action::Rest).then(|| {
+        let facts = facts(&desired, &observed, now);
+        Box::new(status::status(&work.resource, &decision.verdict, &facts, last_used_written, now))
+    });
+    (decision, status)
+}
+
+/// Nothing to do: when to look again, beside when something changes.
+fn rest(work: &Work<'_>, decision: &Decision) -> Requeue {
+    lock(&work.memory).retries = super::pauses();
+    let wake = &decision.wake;
+    let this = reference(&work.resource);
+    if wake.account || wake.list.is_some() {
+        work.account.wait(this);
+    } else {
+        work.account.settled(&this);
+    }
+    if let Some(at) = wake.list {
+        work.account.want_list(at);
+    }
+    match wake.at.map(|at| at.duration_since(Timestamp::now())) {
+        Some(wait) => Requeue::requeue(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1)),
+        None => Requeue::await_change(),
+    }
+}
+
+pub(super) fn reference(resource: &DataFastAccessToken) -> ResourceRef {
+    ResourceRef { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
+}
+
+/// Without reading the Secret nothing can be judged; what worked is still taken to work.
+async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Error> {
+    let before = work.resource.status.clone().unwrap_or_default();
+    let works = status::is_true(&before.conditions, crate::api::names::READY);
+    let verdict = Verdict::new(
+        Reason::SecretWriteRefused,
+        works,
+        format!("Secret {:?} can't be read, so no token is issued: {why}", work.resource.secret_name()),
+    );
+    let issued_at = before.issued_at.map(|time| time.0);
+    let facts = crate::issue::facts::Facts { token: crate::issue::facts::Mirror::Keep, issued_at, retiring: None };
+    let status = status::status(&work.resource, &verdict, &facts, None, Timestamp::now());
+    write_status(work, status).await?;
+    Ok(Requeue::requeue(FORBIDDEN_AGAIN))
+}
+
+async fn write_status(work: &mut Work<'_>, new: Status) -> Result<(), Error> {
+    let old = work.resource.status.clone().unwrap_or_default();
+    if old == new {
+        return Ok(());
+    }
+    let used = old.last_used_at != new.last_used_at;
+    let reason = status::ready_reason(&new.conditions).map(str::to_owned);
+    let is_news = reason.as_deref() != status::ready_reason(&old.conditions);
+    let message = new.conditions.first().map(|ready| ready.message.clone()).unwrap_or_default();
+    let mut resource = DataFastAccessToken::clone(&work.resource);
+    resource.metadata.managed_fields = None;
+    resource.status = Some(new);
+    let api: Api<DataFastAccessToken> =
+        Api::namespaced(work.ctx.client.clone(), &resource.namespace().unwrap_or_default());
+    let params = PostParams { field_manager: Some(crate::api::names::MANAGER.into()), ..PostParams::default() };
+    let written = match api.replace_status(&resource.name_any(), &params, &resource).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the resource")),
+        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
+        other => other?,
+    };
+    work.resource = {
+        let mut memory = lock(&work.memory);
+        if used {
+            memory.last_used_written = Some(Timestamp::now());
+        }
+        memory.newest(Arc::new(written))
+    };
+    if let Some(reason) = reason.filter(|_| is_news) {
+        announce(work, &reason, message).await;
+    }
+    Ok(())
+}
+
+/// Tells of a reason at which a person should look.
+async fn announce(work: &Work<'_>, reason: &str, message: String) {
+    tracing::info!(reason, message, "Ready has another reason");
+    let wants_a_person = [
+        Reason::WaitingForSlot,
+        Reason::Rejected,
+        Reason::SecretConflict,
+        Reason::SecretWriteRefused,
+        Reason::AccountNotFound,
+        Reason::AccountNotReady,
+        Reason::Throttled,
+    ];
+    if wants_a_person.iter().any(|wanted| wanted.as_str() == reason) {
+        work.ctx.events.warning(&work.resource.object_ref(&()), reason, message).await;
+    }
+}

@@ -1,0 +1,92 @@
+//! Tokens that this cluster caused and that no resource's record names: reported, never revoked on a guess.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Store;
+
+use super::observe::{owner_id, status_record};
+use super::{Context, memory::lock};
+use crate::api::names;
+use crate::issue::marker::{Nonce, OwnerId};
+use crate::issue::record::{Log, SecretRecord};
+use crate::issue::snapshot::{Listed, Snapshot};
+
+/// An account's tokens, by whose they are.
+#[derive(Debug, Default)]
+pub(super) struct Tally<'a> {
+    /// Named by a resource's status.
+    pub(super) managed: usize,
+    /// Named by a resource's status as on the way out.
+    pub(super) retiring: usize,
+    /// Marked by this cluster, and nobody's.
+    pub(super) unclaimed: Vec<&'a Listed>,
+    /// All others.
+    pub(super) foreign: usize,
+}
+
+/// What all resources' records name, whatever their account: two account resources may lead to one DataFast account.
+struct Claims {
+    ids: BTreeMap<String, bool>,
+    attempts: BTreeSet<(OwnerId, Nonce)>,
+}
+
+impl Claims {
+    fn read(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>], now: Timestamp) -> Self {
+        let mut claims = Self { ids: BTreeMap::new(), attempts: BTreeSet::new() };
+        let mut owners = BTreeMap::new();
+        for resource in ctx.tokens.iter().flat_map(Store::state) {
+            let status = status_record(&resource);
+            claims.ids.extend(status.retiring.iter().map(|id| (id.to_string(), true)));
+            claims.ids.extend(status.token_id.iter().map(|id| (id.to_string(), false)));
+            let owner = owner_id(&resource);
+            let log = Log::read(resource.annotations(), now);
+            claims.attempts.extend(log.0.into_iter().map(|attempt| (owner.clone(), attempt.nonce)));
+            let memory = ctx.memories.of(&resource.uid().unwrap_or_default());
+            let in_hand = lock(&memory).local.held.as_ref().map(|held| held.nonce.clone());
+            claims.attempts.extend(in_hand.map(|nonce| (owner.clone(), nonce)));
+            owners.insert((resource.namespace().unwrap_or_default(), super::secret::owner(&resource)), owner);
+        }
+        for secret in secrets.iter().flat_map(Store::state) {
+            let Some(named) = secret.annotations().get(names::OWNER) else { continue };
+            let Some(owner) = owners.get(&(secret.namespace().unwrap_or_default(), named.clone())) else { continue };
+            let record = SecretRecord::read(secret.annotations(), now);
+            let previous = record.previous.iter().filter_map(|previous| Nonce::parse(&previous.token));
+            claims.attempts.extend(record.attempt.into_iter().chain(previous).map(|nonce| (owner.clone(), nonce)));
+        }
+        claims
+    }
+}
+
+/// Counts an account's tokens.
+pub(super) fn tally<'a>(
+    ctx: &Context,
+    secrets: &[Store<PartialObjectMeta<Secret>>],
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+) -> Tally<'a> {
+    let claims = Claims::read(ctx, secrets, now);
+    let mut tally = Tally::default();
+    // With a part of the cluster out of sight, a token that nobody seems to claim may be somebody's.
+    let sees_all = ctx.settings.watch_namespaces.is_empty();
+    for listed in snapshot.tokens() {
+        let marker = listed.marker.as_ref().filter(|marker| marker.cluster == ctx.cluster);
+        let claimed = marker.is_some_and(|m| claims.attempts.contains(&(m.owner.clone(), m.nonce.clone())));
+        match claims.ids.get(listed.token.id.as_str()) {
+            Some(true) => tally.retiring += 1,
+            Some(false) => tally.managed += 1,
+            None if claimed => tally.managed += 1,
+            None if marker.is_some() && sees_all && !is_young(ctx, listed, now) => tally.unclaimed.push(listed),
+            None => tally.foreign += 1,
+        }
+    }
+    tally
+}
+
+/// What is recorded of a token just issued may not have reached our watches yet.
+fn is_young(ctx: &Context, listed: &Listed, now: Timestamp) -> bool {
+    listed.token.created_at.is_some_and(|created| now.duration_since(created) < ctx.horizon())
+}

@@ -1,0 +1,104 @@
+//! A closed or full account takes nothing away from a token that works.
+
+use crate::issue::decide::Action;
+use crate::issue::observed::Gate;
+use crate::issue::verdict::{Reason, Verdict};
+
+use super::scenes::*;
+
+fn gates() -> [(Gate, Reason); 4] {
+    [
+        (Gate::NotFound, Reason::AccountNotFound),
+        (Gate::NotReady("no credential".into()), Reason::AccountNotReady),
+        (Gate::RateLimited, Reason::RateLimited),
+        (Gate::Unavailable("503".into()), Reason::ApiUnavailable),
+    ]
+}
+
+#[test]
+fn what_works_stays_ready_whatever_the_account_says() {
+    for (gate, reason) in gates() {
+        let settled = Scene::settled().change(|s| s.gate = gate.clone());
+        let said = match reason {
+            Reason::AccountNotFound | Reason::AccountNotReady => reason,
+            // It concerns the next call only, and passes by itself.
+            _ => Reason::Issued,
+        };
+        settled.says(said, true, "");
+        let restarted = settled.change(|s| s.snapshot = None);
+        restarted.says(reason, true, "");
+    }
+}
+
+#[test]
+fn what_never_worked_does_not_become_ready_behind_a_closed_account() {
+    for (gate, reason) in gates() {
+        let scene = Scene::settled().change(|s| (s.gate, s.snapshot, s.status.ready) = (gate.clone(), None, false));
+        scene.says(reason, false, "");
+        let gone = Scene::token_deleted().change(|s| s.gate = gate);
+        gone.says(reason, false, "");
+    }
+}
+
+#[test]
+fn a_wider_scope_waits_for_the_account_and_the_old_token_stays_ready() {
+    for (gate, reason) in gates() {
+        let scene = Scene::settled().change(|s| (s.gate, s.desired.scope) = (gate, wider_scope()));
+        scene.says(reason, true, "");
+    }
+    let full = Scene::settled().change(|s| (s.free, s.desired.scope) = (Some(0), wider_scope()));
+    full.says(Reason::WaitingForSlot, false, "no free slot");
+}
+
+#[test]
+fn before_an_account_has_connected_nothing_is_done_and_nothing_is_said() {
+    let connecting = |scene: Scene| scene.change(|s| (s.gate, s.snapshot, s.free) = (Gate::Connecting, None, None));
+    for scene in [Scene::new(), Scene::settled(), Scene::secret_deleted(), Scene::settled().deleted()] {
+        let decision = connecting(scene).decide();
+        assert_eq!(decision.action, Action::Pause, "{}", decision.verdict.message);
+        assert!(decision.wake.account);
+    }
+}
+
+#[test]
+fn a_closed_account_still_gets_its_secrets_repaired() {
+    for (gate, _) in gates() {
+        let mut scene = Scene::settled().change(|s| s.gate = gate);
+        scene.secret().drifted = true;
+        assert!(matches!(scene.action(), Action::Rewrite { .. }));
+    }
+}
+
+#[test]
+fn a_retired_token_waits_for_the_account_to_open() {
+    for (gate, _) in gates() {
+        let scene = Scene::replaced(61).change(|s| s.gate = gate);
+        assert!(scene.rests().verdict.ready);
+        assert!(scene.rests().wake.account, "it is revoked when the account opens");
+    }
+}
+
+#[test]
+fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
+    use Reason::*;
+    let all = [
+        Issued, Issuing, WaitingForSlot, RateLimited, ApiUnavailable, AccountNotFound, AccountNotReady, Rejected,
+        SecretConflict, SecretWriteRefused, Throttled, Suspended,
+    ];
+    let mut words = std::collections::BTreeSet::new();
+    for reason in all {
+        assert!(!(reason.is_stalled() && reason.is_reconciling()), "{reason:?}");
+        assert!(!Verdict::new(reason, false, "").ready, "{reason:?} is not ready without a working token");
+        assert!(!(reason.is_stalled() && Verdict::new(reason, true, "").ready), "{reason:?}");
+        assert_eq!(reason.as_str(), format!("{reason:?}"));
+        words.insert(reason.as_str());
+    }
+    assert_eq!(words.len(), all.len());
+    let stalled: Vec<_> = all.into_iter().filter(|r| r.is_stalled()).collect();
+    assert_eq!(stalled, [Rejected, SecretConflict]);
+    let kept: Vec<_> = all.into_iter().filter(|r| Verdict::new(*r, true, "").ready).collect();
+    assert_eq!(
+        kept,
+        [Issued, RateLimited, ApiUnavailable, AccountNotFound, AccountNotReady, SecretWriteRefused, Suspended]
+    );
+}

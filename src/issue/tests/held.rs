@@ -1,0 +1,130 @@
+//! A key that DataFast issued is on its way into the Secret: it gets there, or its token is revoked.
+
+use crate::issue::decide::{Action, RevokeCause, UNDELIVERABLE};
+use crate::issue::observed::{Gate, SecretOwner, SecretView};
+use crate::issue::record::{Cause, Previous, SecretRecord};
+use crate::issue::verdict::Reason;
+
+use super::scenes::*;
+
+fn undeliverable() -> Action {
+    revoke(1, RevokeCause::Undeliverable)
+}
+
+/// A Secret that is another resource's.
+fn somebody_elses() -> SecretView {
+    let mut facts = secret(9, ago(A_DAY));
+    facts.owner = SecretOwner::Other("DataFastAccessToken/other".into());
+    SecretView::Present(facts)
+}
+
+#[test]
+fn an_issued_key_goes_into_the_secret_with_its_record() {
+    let record = Scene::key_held().writes_secret();
+    assert_eq!(
+        record,
+        SecretRecord {
+            attempt: Some(nonce(1)),
+            token_id: Some(id(1)),
+            issued_at: Some(now()),
+            previous: Vec::new(),
+            spec_hash: Some(scope().hash()),
+            key_sha256: Some(fingerprint(1)),
+            request: None,
+        }
+    );
+}
+
+#[test]
+fn a_key_at_hand_is_delivered_even_when_suspended_or_while_datafast_is_down() {
+    let suspended = Scene::key_held().change(|s| s.desired.suspended = true);
+    assert!(matches!(suspended.action(), Action::Swap { .. }));
+    let down = Scene::key_held().change(|s| s.gate = Gate::Unavailable("503".into()));
+    assert!(matches!(down.action(), Action::Swap { .. }));
+}
+
+#[test]
+fn what_the_secret_held_before_becomes_previous() {
+    let mut scene = Scene::settled().with_attempts(&[(1, A_DAY), (2, 0)]).listing(&[token(1), token(2)]);
+    scene.local.held = Some(held(2, now()));
+    scene.secret().record.request = Some("rotate me".into());
+    let record = scene.writes_secret();
+    assert_eq!(record.previous, [previous(1, now())]);
+    assert_eq!(record.attempt, Some(nonce(2)));
+    assert_eq!(record.request.as_deref(), Some("rotate me"));
+}
+
+#[test]
+fn a_token_whose_secret_was_deleted_is_still_named_by_the_next_secret() {
+    let mut scene = Scene::secret_deleted().with_attempts(&[(1, A_DAY), (2, 0)]).listing(&[token(1), token(2)]);
+    scene.local.held = Some(held(2, now()));
+    assert_eq!(scene.writes_secret().previous, [previous(1, now())]);
+}
+
+#[test]
+fn an_adopted_token_becomes_previous_by_its_id() {
+    let mut scene = Scene::import().with_attempts(&[(2, 0)]).listing(&[unmarked(7), token(2)]);
+    scene.secret().owner = SecretOwner::This;
+    scene.status.token_id = Some(id(7));
+    scene.local.held = Some(held(2, now()));
+    assert_eq!(scene.writes_secret().previous, [Previous { token: "token-7".into(), since: now() }]);
+}
+
+#[test]
+fn previous_forgets_a_token_only_when_a_later_list_shows_it_gone() {
+    let mut scene = Scene::replaced(30).with_attempts(&[(1, A_DAY), (2, 30), (3, 0)]);
+    scene.local.held = Some(held(3, now()));
+    let listed = scene.clone().listing(&[token(1), token(2), token(3)]);
+    assert_eq!(listed.writes_secret().previous, [previous(1, ago(30)), previous(2, now())]);
+    let gone = scene.clone().listing(&[token(2), token(3)]);
+    assert_eq!(gone.writes_secret().previous, [previous(2, now())]);
+    let too_early = scene.change(|s| s.snapshot = Some(lists(ago(29), &[token(2), token(3)])));
+    assert_eq!(too_early.writes_secret().previous, [previous(1, ago(30)), previous(2, now())]);
+}
+
+#[test]
+fn a_refused_secret_is_tried_again_with_the_same_key() {
+    let mut scene = Scene::key_held();
+    scene.local.held.as_mut().unwrap().refused = Some(refused(later(1)));
+    scene.says(Reason::SecretWriteRefused, false, "exceeded quota");
+    assert_eq!(scene.rests().wake.at, Some(later(1)));
+    scene.now = later(1);
+    assert!(matches!(scene.action(), Action::Swap { .. }));
+}
+
+#[test]
+fn a_key_that_no_secret_took_for_five_minutes_is_revoked() {
+    let mut scene = Scene::key_held();
+    scene.local.held.as_mut().unwrap().refused = Some(refused(later(60)));
+    assert_eq!(scene.rests().wake.at, Some(now() + UNDELIVERABLE), "the refusal's own time comes too late");
+    scene.now = now() + UNDELIVERABLE;
+    assert_eq!(scene.action(), undeliverable());
+    let down = scene.change(|s| s.gate = Gate::RateLimited);
+    down.says(Reason::RateLimited, false, "limits the rate");
+}
+
+#[test]
+fn a_key_whose_attempt_was_superseded_is_revoked_and_never_written() {
+    let mut scene = Scene::key_held();
+    scene.log.0.push(attempt(2, now(), Cause::New));
+    assert_eq!(scene.action(), undeliverable());
+    let log_gone = Scene::key_held().change(|s| s.log.0.clear());
+    assert_eq!(log_gone.action(), undeliverable());
+}
+
+#[test]
+fn a_secret_that_became_somebody_elses_meanwhile_is_not_overwritten() {
+    let mut scene = Scene::key_held().change(|s| s.secret = somebody_elses());
+    let verdict = scene.says(Reason::SecretConflict, false, "it belongs to DataFastAccessToken/other");
+    assert!(verdict.reason.is_stalled());
+    assert_eq!(scene.rests().wake.at, Some(now() + UNDELIVERABLE));
+    scene.now = now() + UNDELIVERABLE;
+    assert_eq!(scene.action(), undeliverable());
+}
+
+#[test]
+fn a_key_at_hand_is_never_taken_for_a_lost_one() {
+    let scene = Scene::replaced(300).with_attempts(&[(1, A_DAY), (2, 300), (3, 0)]);
+    let scene = scene.listing(&[token(1), token(2), token(3)]).change(|s| s.local.held = Some(held(3, now())));
+    assert!(matches!(scene.action(), Action::Swap { .. }), "{:?}", scene.action());
+}

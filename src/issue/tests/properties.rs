@@ -1,0 +1,66 @@
+//! What holds of every decision, about any scene.
+
+use proptest::prelude::*;
+
+use crate::issue::decide::Action;
+use crate::issue::observed::Gate;
+
+use super::random;
+
+proptest! {
+    #![proptest_config(random::config(1000))]
+
+    #[test]
+    fn deciding_never_panics_and_says_what_fits_together(scene in random::scene(random::any_time())) {
+        let decision = scene.decide();
+        let reason = decision.verdict.reason;
+        prop_assert!(!(reason.is_stalled() && reason.is_reconciling()));
+        prop_assert!(!(reason.is_stalled() && decision.verdict.ready));
+        prop_assert!(!decision.verdict.message.is_empty());
+        prop_assert_eq!(scene.decide(), decision, "the same scene, the same decision");
+    }
+
+    #[test]
+    fn a_closed_account_gets_no_calls(scene in random::scene(random::recent_time())) {
+        let calls = matches!(scene.action(), Action::Send { .. } | Action::Revoke { .. } | Action::Prove { .. });
+        prop_assert!(!calls || scene.gate == Gate::Open);
+    }
+
+    #[test]
+    fn a_suspended_resource_only_finishes_what_it_has_in_hand(scene in random::scene(random::recent_time())) {
+        let mut scene = scene;
+        scene.desired.suspended = true;
+        scene.desired.deleting = false;
+        let has_key = scene.local.held.is_some();
+        prop_assert!(has_key || matches!(scene.action(), Action::Rest | Action::Pause), "{:?}", scene.action());
+    }
+
+    #[test]
+    fn only_a_fresh_current_attempt_whose_preflight_passed_is_sent(scene in random::scene(random::recent_time())) {
+        if let Action::Send { nonce, .. } = scene.action() {
+            let current = scene.log.current().unwrap();
+            prop_assert_eq!(&current.nonce, &nonce);
+            prop_assert!(scene.now >= current.at);
+            prop_assert!(scene.now.duration_since(current.at) <= scene.horizon / 4);
+            prop_assert!(scene.free.is_none_or(|free| free > 0));
+            prop_assert_eq!(scene.local.unsent.map(|unsent| unsent.nonce), Some(nonce));
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_done_it_is_known_what_ends_the_wait(scene in random::scene(random::recent_time())) {
+        let decision = scene.decide();
+        let rests = matches!(decision.action, Action::Rest | Action::Pause);
+        let waits = decision.verdict.reason.is_reconciling() && scene.claimed && !scene.desired.deleting;
+        if rests && waits {
+            let wake = decision.wake;
+            prop_assert!(wake.account || wake.at.is_some() || wake.list.is_some(), "{:?}", decision.verdict);
+        }
+        if let (true, Some(at)) = (rests, decision.wake.at) {
+            prop_assert!(at > scene.now, "woken at {at}, which has passed");
+        }
+        if let (true, Some(list), Some(snapshot)) = (rests, decision.wake.list, &scene.snapshot) {
+            prop_assert!(list > snapshot.begun(), "waits for a list that is there");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Random scenes: a few tokens of this resource, of another tenant's and of nobody, and records that may name any.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::{btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use crate::datafast::{Token, TokenId};
+use crate::issue::observed::{
+    Desired, Gate, Held, Local, Preflight, Proof, Rejected, SecretFacts, SecretOwner, SecretView,
+    StatusRecord, Unsent,
+};
+use crate::issue::record::{Attempt, Cause, Log, Previous, SecretRecord};
+use crate::issue::snapshot::Snapshot;
+
+use super::scenes::*;
+
+/// Tokens of this resource.
+pub(super) const MINE: std::ops::Range<u8> = 0..4;
+/// Tokens that another tenant's resource caused.
+pub(super) const VICTIMS: std::ops::Range<u8> = 4..7;
+/// Tokens that people made by hand; of these, even ones are another resource's by import.
+pub(super) const BY_HAND: std::ops::Range<u8> = 7..10;
+const ALL: std::ops::Range<u8> = 0..10;
+
+/// `cases`, unless `PROPTEST_CASES` says otherwise; and no file beside the sources when a test fails.
+pub(super) fn config(cases: u32) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+pub(super) fn number(id: &TokenId) -> u8 {
+    id.as_str().trim_start_matches("token-").parse().unwrap()
+}
+
+/// Whether a token is this resource's to revoke, by the rules of design.md, told without the code under test.
+pub(super) fn is_own(scene: &Scene, id: &TokenId) -> bool {
+    let proven = |proof: &Proof| {
+        let holds = matches!(&scene.secret, SecretView::Present(SecretFacts { key: Some(key), owner, .. })
+            if key.fingerprint(id.as_str()) == proof.key_sha256 && !matches!(owner, SecretOwner::Other(_)));
+        proof.proven && proof.token_id == *id && holds && !scene.taken.contains(id)
+    };
+    MINE.contains(&number(id))
+        || scene.status.token_id.as_ref() == Some(id)
+        || scene.status.retiring.contains(id)
+        || scene.local.proof.as_ref().is_some_and(proven)
+}
+
+pub(super) fn token_of_any(n: u8) -> Token {
+    match n {
+        n if MINE.contains(&n) => token(n),
+        n if VICTIMS.contains(&n) => token_of(&victim(), n),
+        n => unmarked(n),
+    }
+}
+
+pub(super) fn recent_time() -> impl Strategy<Value = Timestamp> + Clone {
+    let offsets = prop_oneof![4 => -300..1_i64, 2 => -100_000..1_i64, 1 => Just(-7200_i64), 1 => Just(-120)];
+    offsets.prop_map(|seconds| now() + SignedDuration::from_secs(seconds))
+}
+
+/// Any time that there is: records are tenants' to edit.
+pub(super) fn any_time() -> impl Strategy<Value = Timestamp> + Clone {
+    let extreme = prop_oneof![Just(Timestamp::MIN), Just(Timestamp::MAX), Just(later(A_DAY)), Just(now())];
+    prop_oneof![3 => recent_time(), 1 => extreme]
+}
+
+/// Texts as tenants may write them into annotations.
+pub(super) fn text() -> impl Strategy<Value = String> {
+    let shapes = prop_oneof![
+        Just(nonce(1).to_string()),
+        Just(id(1).to_string()),
+        any_time().prop_map(|at| at.to_string()),
+        (0..5_u8, any_time()).prop_map(|(n, at)| format!("{}@{at}", nonce(n))),
+        (0..5_u8, any_time()).prop_map(|(n, at)| Log(vec![attempt(n, at, Cause::New)]).write()),
+    ];
+    prop_oneof![any::<String>(), "[\\[\\]{}\",:@0-9A-Z -]{0,40}", vec(shapes, 0..4).prop_map(|v| v.join(","))]
+}
+
+fn cause() -> impl Strategy<Value = Cause> + Clone {
+    prop_oneof![
+        Just(Cause::New),
+        Just(Cause::KeyLost),
+        Just(Cause::Vanished),
+        Just(Cause::ScopeChanged),
+        Just(Cause::Unknown)
+    ]
+}
+
+pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = Log> {
+    vec((ALL, time, cause()).prop_map(|(n, at, cause)| Attempt { nonce: nonce(n), at, cause }), 0..4).prop_map(Log)
+}
+
+pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretRecord> {
+    let named = (ALL, any::<bool>()).prop_map(|(n, by_id)| if by_id { id(n).to_string() } else { nonce(n).to_string() });
+    let previous = vec((named, time.clone()).prop_map(|(token, since)| Previous { token, since }), 0..3);
+    let hash = of(prop_oneof![Just(scope().hash()), Just(wider_scope().hash()), Just("edited".to_owned())]);
+    let fingerprints = of(prop_oneof![ALL.prop_map(fingerprint), Just("edited".to_owned())]);
+    (of(ALL.prop_map(nonce)), of(ALL.prop_map(id)), of(time), previous, hash, fingerprints).prop_map(
+        |(attempt, token_id, issued_at, previous, spec_hash, key_sha256)| SecretRecord {
+            attempt,
+            token_id,
+            issued_at,
+            previous,
+            spec_hash,
+            key_sha256,
+            request: None,
+        },
+    )
+}
+
+fn secrets(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretView> {
+    let owner = prop_oneof![
+        4 => Just(SecretOwner::This),
+        2 => Just(SecretOwner::Nobody),
+        1 => Just(SecretOwner::Other("DataFastAccessToken/other".into())),
+    ];
+    let keys = prop_oneof![5 => ALL.prop_map(|n| Some(key(n))), 1 => ALL.prop_map(|n| Some(lookalike(n))), 1 => Just(None)];
+    let edited = (owner.clone(), record(time.clone()), keys, any::<bool>())
+        .prop_map(|(owner, record, key, drifted)| SecretFacts { owner, record, key, drifted });
+    // A record in order, but for what a tenant then sets.
+    let in_order = (ALL, owner, time, any::<bool>(), any::<bool>()).prop_map(|(n, owner, at, drop_attempt, drop_key)| {
+        let mut facts = secret(n, at);
+        facts.owner = owner;
+        facts.record.attempt = facts.record.attempt.filter(|_| !drop_attempt);
+        facts.record.key_sha256 = facts.record.key_sha256.filter(|_| !drop_key);
+        facts
+    });
+    prop_oneof![1 => Just(SecretView::Missing), 4 => edited.prop_map(SecretView::Present), 4 => in_order.prop_map(SecretView::Present)]
+}
+
+fn gates() -> impl Strategy<Value = Gate> {
+    prop_oneof![
+        6 => Just(Gate::Open),
+        1 => Just(Gate::NotFound),
+        1 => Just(Gate::Connecting),
+        1 => Just(Gate::RateLimited),
+        1 => Just(Gate::Unavailable("503".into())),
+    ]
+}
+
+fn desired() -> impl Strategy<Value = Desired> {
+    let overlap = prop_oneof![0..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
+    let often = || prop::bool::weighted(0.2);
+    (any::<bool>(), overlap, often(), often(), often(), often()).prop_map(
+        |(wide, overlap, retain, suspended, deleting, abandon)| Desired {
+            scope: if wide { wider_scope() } else { scope() },
+            overlap,
+            retain,
+            suspended,
+            deleting,
+            abandon,
+        },
+    )
+}
+
+/// Status can name only tokens of this resource: by its marker, or imported by hand.
+fn statuses() -> impl Strategy<Value = StatusRecord> {
+    let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
+    (of(own.clone()), btree_set(own, 0..3), any::<bool>()).prop_map(|(n, retiring, ready)| StatusRecord {
+        token_id: n.map(id),
+        attempt: n.filter(|n| MINE.contains(n)).map(nonce),
+        retiring: retiring.into_iter().map(id).collect(),
+        ready,
+    })
+}
+
+fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Local> {
+    let refusal = time.clone().prop_map(refused).boxed();
+    let preflight = prop_oneof![
+        1 => Just(Preflight::Unknown),
+        2 => Just(Preflight::Passed),
+        1 => refusal.clone().prop_map(Preflight::Refused)
+    ];
+    let unsent = (MINE, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
+    let holds = (MINE, time.clone(), of(refusal.clone()))
+        .prop_map(|(n, since, refused)| Held { refused, ..held(n, since) });
+    let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
+        spec_hash: if wide { wider_scope() } else { scope() }.hash(),
+        message: "no".into(),
+        retry_at,
+    });
+    // Only a key of the token itself can be proven; by hand, or another tenant's that leaked.
+    let proofs = (ALL, any::<bool>(), any::<bool>()).prop_map(|(n, is_lookalike, proven)| match is_lookalike {
+        true => Proof { key_sha256: lookalike(n).fingerprint(id(n).as_str()), ..proof(n, false) },
+        false => proof(n, proven),
+    });
+    let denied = prop::collection::btree_map(ALL.prop_map(id), time, 0..2);
+    (prop::option::weighted(0.2, holds), of(unsent), prop::option::weighted(0.2, refusal), prop::option::weighted(0.2, rejected), of(proofs), denied)
+        .prop_map(|(held, unsent, rewrite, rejected, proof, denied)| Local {
+            held,
+            in_flight: None,
+            unsent,
+            rewrite,
+            rejected,
+            proof,
+            denied,
+        })
+}
+
+fn snapshots(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = Snapshot> {
+    let shown = || btree_set(ALL, 0..8).prop_map(|all| all.into_iter().map(token_of_any).collect::<Vec<_>>());
+    (time.clone(), shown(), of((time, shown()))).prop_map(|(begun, tokens, later)| {
+        let mut snapshot = Snapshot::new(HORIZON, begun, tokens);
+        if let Some((begun, tokens)) = later {
+            snapshot.listed(begun, tokens);
+        }
+        snapshot
+    })
+}
+
+/// A scene in which every record may be edited, and times are of this kind.
+pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Scene> {
+    let horizon = prop_oneof![4 => Just(HORIZON), 1 => Just(SignedDuration::ZERO), 1 => Just(SignedDuration::MAX)];
+    let cluster = (prop::option::weighted(0.9, snapshots(time.clone())), secrets(time.clone()), log(time.clone()), statuses());
+    (desired(), prop::bool::weighted(0.8), cluster, gates(), of(-2..20_i64), locals(time.clone()), time, horizon).prop_map(
+        |(desired, claimed, (snapshot, secret, log, status), gate, free, local, at, horizon)| Scene {
+            desired,
+            claimed,
+            log,
+            status,
+            secret,
+            gate,
+            snapshot,
+            free,
+            local,
+            taken: VICTIMS.chain(BY_HAND.filter(|n| n % 2 == 0)).map(id).collect(),
+            horizon,
+            now: at,
+        },
+    )
+}

@@ -1,0 +1,352 @@
+//! Scenes: one resource, its Secret and its account at one time, named after what has happened to them.
+//!
+//! A number stands for an attempt, its token and its key alike: `token(1)` is what attempt 1 made, and `key(1)` opens it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::datafast::{RawKey, Token, TokenId};
+use crate::issue::decide::{Action, Decision, RevokeCause, decide};
+use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
+use crate::issue::observed::{
+    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Proof, Refused, SecretFacts, SecretOwner,
+    SecretView, StatusRecord, Unsent,
+};
+use crate::issue::record::{Attempt, Cause, Log, Previous, Scope, SecretRecord};
+use crate::issue::snapshot::Snapshot;
+use crate::issue::verdict::{Reason, Verdict};
+
+pub(super) const HORIZON: SignedDuration = SignedDuration::from_mins(2);
+pub(super) const A_DAY: i64 = 24 * 60;
+
+pub(super) fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+/// Minutes before [`now`].
+pub(super) fn ago(minutes: i64) -> Timestamp {
+    now() - SignedDuration::from_mins(minutes)
+}
+
+/// Minutes after [`now`].
+pub(super) fn later(minutes: i64) -> Timestamp {
+    ago(-minutes)
+}
+
+pub(super) fn nonce(n: u8) -> Nonce {
+    Nonce::from_random([n; 7])
+}
+
+pub(super) fn id(n: u8) -> TokenId {
+    TokenId::parse(&format!("token-{n}")).unwrap()
+}
+
+pub(super) fn key(n: u8) -> Arc<RawKey> {
+    Arc::new(RawKey::parse(format!("dft_{n:03}-and-all-the-rest-{n:04}")).unwrap())
+}
+
+/// A key that looks like [`key`] wherever DataFast shows only its ends.
+pub(super) fn lookalike(n: u8) -> Arc<RawKey> {
+    Arc::new(RawKey::parse(format!("dft_{n:03}-made-up-by-a-tenant-{n:04}")).unwrap())
+}
+
+pub(super) fn fingerprint(n: u8) -> String {
+    key(n).fingerprint(id(n).as_str())
+}
+
+pub(super) fn scope() -> Scope {
+    Scope {
+        token_name: "team/agent".into(),
+        permissions: ["analytics:read".to_owned()].into(),
+        website_ids: BTreeSet::new(),
+    }
+}
+
+pub(super) fn wider_scope() -> Scope {
+    Scope { permissions: ["analytics:read".to_owned(), "goals:read".to_owned()].into(), ..scope() }
+}
+
+pub(super) fn me() -> OwnerId {
+    OwnerId::of("this resource")
+}
+
+/// Another resource, of another tenant.
+pub(super) fn victim() -> OwnerId {
+    OwnerId::of("another resource")
+}
+
+/// A token made by hand in DataFast's own interface.
+pub(super) fn unmarked(n: u8) -> Token {
+    Token {
+        id: id(n),
+        name: Some("made by hand".into()),
+        display_key: key(n).mask(),
+        permissions: scope().permissions,
+        website_ids: scope().website_ids,
+        last_used_at: None,
+        created_at: Some(ago(A_DAY)),
+    }
+}
+
+pub(super) fn token_of(owner: &OwnerId, n: u8) -> Token {
+    let marker = Marker { cluster: ClusterId::of("cluster"), owner: owner.clone(), nonce: nonce(n) };
+    Token { name: Some(marker.name(&scope().token_name)), ..unmarked(n) }
+}
+
+/// What this resource's attempt `n` made.
+pub(super) fn token(n: u8) -> Token {
+    token_of(&me(), n)
+}
+
+pub(super) fn attempt(n: u8, at: Timestamp, cause: Cause) -> Attempt {
+    Attempt { nonce: nonce(n), at, cause }
+}
+
+pub(super) fn previous(n: u8, since: Timestamp) -> Previous {
+    Previous { token: nonce(n).to_string(), since }
+}
+
+/// This resource's Secret, with the key of token `n`.
+pub(super) fn secret(n: u8, issued_at: Timestamp) -> SecretFacts {
+    let record = SecretRecord {
+        attempt: Some(nonce(n)),
+        token_id: Some(id(n)),
+        issued_at: Some(issued_at),
+        previous: Vec::new(),
+        spec_hash: Some(scope().hash()),
+        key_sha256: Some(fingerprint(n)),
+        request: None,
+    };
+    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), drifted: false }
+}
+
+/// Two lists that show the same, the last one begun at `begun`.
+pub(super) fn lists(begun: Timestamp, tokens: &[Token]) -> Snapshot {
+    let mut snapshot = Snapshot::new(HORIZON, begun - SignedDuration::from_secs(1), tokens.to_vec());
+    snapshot.listed(begun, tokens.to_vec());
+    snapshot
+}
+
+pub(super) fn refused(retry_at: Timestamp) -> Refused {
+    Refused { message: "exceeded quota: secrets=0".into(), retry_at }
+}
+
+pub(super) fn held(n: u8, since: Timestamp) -> Held {
+    Held {
+        nonce: nonce(n),
+        token_id: id(n),
+        since,
+        spec_hash: scope().hash(),
+        key_sha256: fingerprint(n),
+        refused: None,
+    }
+}
+
+pub(super) fn proof(n: u8, proven: bool) -> Proof {
+    Proof { token_id: id(n), key_sha256: fingerprint(n), proven }
+}
+
+pub(super) fn revoke(n: u8, cause: RevokeCause) -> Action {
+    Action::Revoke { token_id: id(n), cause }
+}
+
+/// Everything that `decide` looks at. Fields may be set at will: a test says in what it differs from a named scene.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) desired: Desired,
+    pub(super) claimed: bool,
+    pub(super) log: Log,
+    pub(super) status: StatusRecord,
+    pub(super) secret: SecretView,
+    pub(super) gate: Gate,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) free: Option<i64>,
+    pub(super) local: Local,
+    pub(super) taken: BTreeSet<TokenId>,
+    pub(super) horizon: SignedDuration,
+    pub(super) now: Timestamp,
+}
+
+impl Scene {
+    /// A resource that was just created, in an account without tokens.
+    pub(super) fn new() -> Self {
+        Self {
+            desired: Desired {
+                scope: scope(),
+                overlap: SignedDuration::from_hours(1),
+                retain: false,
+                suspended: false,
+                deleting: false,
+                abandon: false,
+            },
+            claimed: false,
+            log: Log::default(),
+            status: StatusRecord::default(),
+            secret: SecretView::Missing,
+            gate: Gate::Open,
+            snapshot: Some(lists(now(), &[])),
+            free: Some(20),
+            local: Local::default(),
+            taken: BTreeSet::new(),
+            horizon: HORIZON,
+            now: now(),
+        }
+    }
+
+    /// Attempt 1 was just recorded, and this process has not sent it.
+    pub(super) fn recorded(preflight: Preflight) -> Self {
+        let mut scene = Self::new().with_attempts(&[(1, 0)]);
+        scene.local.unsent = Some(Unsent { nonce: nonce(1), preflight });
+        scene
+    }
+
+    /// DataFast just answered attempt 1, and this process has the key.
+    pub(super) fn key_held() -> Self {
+        let mut scene = Self::new().with_attempts(&[(1, 0)]).listing(&[token(1)]);
+        scene.local.held = Some(held(1, now()));
+        scene
+    }
+
+    /// Attempt 1 made a token a minute ago, and its answer never came.
+    pub(super) fn answer_lost() -> Self {
+        Self::new().with_attempts(&[(1, 1)]).listing(&[token(1)])
+    }
+
+    /// Token 1, issued a day ago: Secret, status and list agree.
+    pub(super) fn settled() -> Self {
+        let mut scene = Self::new().with_attempts(&[(1, A_DAY)]).listing(&[token(1)]);
+        scene.secret = SecretView::Present(secret(1, ago(A_DAY)));
+        scene.status = StatusRecord {
+            token_id: Some(id(1)),
+            attempt: Some(nonce(1)),
+            retiring: BTreeSet::new(),
+            ready: true,
+        };
+        scene
+    }
+
+    /// Token 2 took the place of token 1 `minutes` ago; status says so.
+    pub(super) fn replaced(minutes: i64) -> Self {
+        let mut scene = Self::settled().with_attempts(&[(1, A_DAY), (2, minutes)]).listing(&[token(1), token(2)]);
+        let mut secret = secret(2, ago(minutes));
+        secret.record.previous = vec![previous(1, ago(minutes))];
+        scene.secret = SecretView::Present(secret);
+        scene.status.token_id = Some(id(2));
+        scene.status.attempt = Some(nonce(2));
+        scene.status.retiring = [id(1)].into();
+        scene
+    }
+
+    /// Somebody deleted the Secret of token 1.
+    pub(super) fn secret_deleted() -> Self {
+        Self { secret: SecretView::Missing, ..Self::settled() }
+    }
+
+    /// The account no longer shows token 1.
+    pub(super) fn token_deleted() -> Self {
+        Self::settled().listing(&[])
+    }
+
+    /// A user put key 7 into a Secret, and asks for token 7, made by hand, to be taken over.
+    pub(super) fn import() -> Self {
+        let mut scene = Self::new().listing(&[unmarked(7)]);
+        let record = SecretRecord { token_id: Some(id(7)), ..SecretRecord::default() };
+        let facts = SecretFacts { owner: SecretOwner::Nobody, record, key: Some(key(7)), drifted: true };
+        scene.secret = SecretView::Present(facts);
+        scene
+    }
+
+    /// A backup was restored: the Secret is as it was, the resource has a new uid and neither log nor status.
+    pub(super) fn restored() -> Self {
+        let mut scene = Self::new().listing(&[token_of(&OwnerId::of("before the restore"), 1)]);
+        scene.secret = SecretView::Present(secret(1, ago(A_DAY)));
+        scene.claimed = true;
+        scene
+    }
+
+    pub(super) fn deleted(mut self) -> Self {
+        self.desired.deleting = true;
+        self.claimed = true;
+        self
+    }
+
+    /// The log: attempts and how many minutes ago each was recorded. With them comes the finalizer.
+    pub(super) fn with_attempts(mut self, attempts: &[(u8, i64)]) -> Self {
+        self.log = Log(attempts.iter().map(|(n, minutes)| attempt(*n, ago(*minutes), Cause::New)).collect());
+        self.claimed = true;
+        self
+    }
+
+    /// The last two lists showed these.
+    pub(super) fn listing(mut self, tokens: &[Token]) -> Self {
+        self.snapshot = Some(lists(self.now, tokens));
+        self
+    }
+
+    /// A new process: what the last one knew is gone.
+    pub(super) fn after_restart(mut self) -> Self {
+        self.local = Local::default();
+        self
+    }
+
+    pub(super) fn change(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The Secret, which must be there.
+    pub(super) fn secret(&mut self) -> &mut SecretFacts {
+        match &mut self.secret {
+            SecretView::Present(facts) => facts,
+            SecretView::Missing => panic!("this scene has no Secret"),
+        }
+    }
+
+    pub(super) fn look<R>(&self, f: impl FnOnce(&Observed<'_>) -> R) -> R {
+        f(&Observed {
+            names: Names { secret: "agent", key: "token", account: "default" },
+            owner: me(),
+            claimed: self.claimed,
+            log: self.log.clone(),
+            status: self.status.clone(),
+            secret: self.secret.clone(),
+            account: AccountView { gate: self.gate.clone(), snapshot: self.snapshot.as_ref(), free: self.free },
+            local: &self.local,
+            taken: self.taken.clone(),
+            horizon: self.horizon,
+        })
+    }
+
+    pub(super) fn decide(&self) -> Decision {
+        self.look(|seen| decide(&self.desired, seen, self.now))
+    }
+
+    pub(super) fn action(&self) -> Action {
+        self.decide().action
+    }
+
+    /// What is said where nothing is done, which must be so here.
+    pub(super) fn rests(&self) -> Decision {
+        let decision = self.decide();
+        assert_eq!(decision.action, Action::Rest, "{}", decision.verdict.message);
+        decision
+    }
+
+    /// [`Scene::rests`] with this reason and `Ready`, and with these words in the message.
+    pub(super) fn says(&self, reason: Reason, ready: bool, words: &str) -> Verdict {
+        let verdict = self.rests().verdict;
+        assert_eq!((verdict.reason, verdict.ready), (reason, ready), "{}", verdict.message);
+        assert!(verdict.message.contains(words), "{:?} does not say {words:?}", verdict.message);
+        verdict
+    }
+
+    /// The record in the Secret that is about to be written.
+    pub(super) fn writes_secret(&self) -> SecretRecord {
+        match self.action() {
+            Action::Swap { record } | Action::Rewrite { record } => record,
+            other => panic!("{other:?} writes no Secret"),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Whoever edits annotations and Secrets gets no power over tokens of others, and keeps what works working.
+
+use proptest::prelude::*;
+
+use crate::api::names;
+use crate::datafast::TokenId;
+use crate::issue::decide::{Action, RevokeCause};
+use crate::issue::observed::{Holding, SecretFacts, SecretOwner, SecretView};
+use crate::issue::record::{Cause, Log, Previous, SecretRecord};
+use crate::issue::verdict::Reason;
+
+use super::random;
+use super::scenes::*;
+
+const THEIRS: u8 = 5;
+
+/// [`Scene::settled`], in an account where another resource has token 5.
+fn beside_a_victim() -> Scene {
+    Scene::settled().listing(&[token(1), token_of(&victim(), THEIRS)]).change(|s| s.taken = [id(THEIRS)].into())
+}
+
+fn revoked(scene: &Scene) -> Option<TokenId> {
+    match scene.action() {
+        Action::Revoke { token_id, .. } => Some(token_id),
+        _ => None,
+    }
+}
+
+/// The edit costs the victim nothing, neither now nor when the resource is deleted.
+fn is_harmless(edit: impl FnOnce(&mut Scene)) -> Scene {
+    let scene = beside_a_victim().change(edit);
+    assert_ne!(revoked(&scene), Some(id(THEIRS)));
+    if let Action::Prove { token_id } = scene.action() {
+        assert_ne!(token_id, id(THEIRS), "it is another resource's");
+    }
+    let mut deleted = scene.clone().deleted();
+    while let Some(id) = revoked(&deleted) {
+        assert_eq!(id, super::scenes::id(1));
+        deleted.snapshot.as_mut().unwrap().revoked(&id, now());
+    }
+    scene
+}
+
+#[test]
+fn a_victims_nonce_in_the_log_gives_no_power() {
+    for minutes in [0, A_DAY] {
+        let scene = is_harmless(|s| s.log.0.push(attempt(THEIRS, ago(minutes), Cause::New)));
+        scene.says(Reason::Issued, true, "dft_001");
+    }
+}
+
+#[test]
+fn a_victims_nonce_in_the_secret_gives_no_power_and_is_put_right() {
+    let scene = is_harmless(|s| s.secret().record.attempt = Some(nonce(THEIRS)));
+    assert_eq!(scene.writes_secret().attempt, Some(nonce(1)));
+}
+
+#[test]
+fn a_victims_token_id_gives_no_power() {
+    let with_hash = is_harmless(|s| s.secret().record.token_id = Some(id(THEIRS)));
+    assert!(matches!(with_hash.action(), Action::Record { cause: Cause::KeyLost, .. }), "the hash no longer fits");
+    let without = is_harmless(|s| {
+        s.secret().record.token_id = Some(id(THEIRS));
+        s.secret().record.key_sha256 = None;
+    });
+    assert_eq!(without.writes_secret().token_id, Some(id(1)), "the attempt still tells");
+}
+
+#[test]
+fn a_victims_token_in_previous_gives_no_power() {
+    for token in [nonce(THEIRS).to_string(), id(THEIRS).to_string()] {
+        let scene = is_harmless(|s| s.secret().record.previous = vec![Previous { token, since: ago(A_DAY) }]);
+        scene.says(Reason::Issued, true, "dft_001");
+    }
+}
+
+#[test]
+fn a_key_made_up_to_look_like_the_victims_gains_nothing() {
+    is_harmless(|s| {
+        s.secret().record = SecretRecord { token_id: Some(id(THEIRS)), ..SecretRecord::default() };
+        s.secret().key = Some(lookalike(THEIRS));
+    });
+    let import = is_harmless(|s| {
+        s.secret().owner = SecretOwner::Nobody;
+        s.secret().record = SecretRecord { token_id: Some(id(THEIRS)), ..SecretRecord::default() };
+        s.secret().key = Some(lookalike(THEIRS));
+    });
+    import.says(Reason::SecretConflict, false, "is another resource's");
+}
+
+#[test]
+fn even_the_victims_real_key_does_not_make_its_token_ours() {
+    let stolen = |owner| {
+        is_harmless(|s| {
+            s.secret().owner = owner;
+            s.secret().record = SecretRecord { token_id: Some(id(THEIRS)), ..SecretRecord::default() };
+            s.secret().key = Some(key(THEIRS));
+            s.local.proof = Some(proof(THEIRS, true));
+        })
+    };
+    stolen(SecretOwner::Nobody).says(Reason::SecretConflict, false, "is another resource's");
+    assert!(matches!(stolen(SecretOwner::This).action(), Action::Record { .. }), "our own key is lost, no more");
+}
+
+#[test]
+fn a_proof_is_worth_nothing_once_the_secret_is_anothers() {
+    let scene = Scene::import().change(|s| {
+        s.claimed = true;
+        s.local.proof = Some(proof(7, true));
+        s.secret().owner = SecretOwner::Other("DataFastAccessToken/other".into());
+    });
+    scene.says(Reason::SecretConflict, false, "DataFastAccessToken/other");
+    assert_ne!(revoked(&scene.deleted()), Some(id(7)));
+}
+
+#[test]
+fn a_marker_copied_into_the_name_of_a_token_of_ours_changes_nothing_for_the_victim() {
+    let name = format!("{} [k8s:00000000/{}.{}] tail", scope().token_name, victim(), nonce(THEIRS));
+    let sly = crate::datafast::Token { name: Some(name), ..unmarked(8) };
+    let scene = beside_a_victim().listing(&[token(1), token_of(&victim(), THEIRS), sly]);
+    scene.says(Reason::Issued, true, "dft_001");
+}
+
+#[test]
+fn a_dropped_log_takes_nothing_from_the_token_in_use() {
+    for change in [|s: &mut Scene| s.log.0.clear(), |s: &mut Scene| s.log = Log(vec![attempt(9, ago(9), Cause::New)])] {
+        let scene = is_harmless(change);
+        scene.says(Reason::Issued, true, "dft_001");
+        scene.change(|s| s.status = Default::default()).says(Reason::Issued, true, "dft_001");
+    }
+}
+
+#[test]
+fn edited_times_shorten_or_lengthen_only_ones_own_overlap() {
+    for minutes in [-A_DAY, 10 * A_DAY] {
+        let scene = Scene::replaced(10).change(|s| {
+            s.secret().record.previous = vec![previous(1, ago(minutes))];
+            s.log.0.iter_mut().for_each(|a| a.at = ago(minutes));
+            s.secret().record.issued_at = Some(ago(minutes));
+        });
+        match scene.action() {
+            Action::Rest => assert!(scene.decide().verdict.ready),
+            other => assert_eq!(other, revoke(1, RevokeCause::Retired)),
+        }
+    }
+}
+
+#[test]
+fn megabytes_and_garbage_in_annotations_leave_a_settled_token_in_place() {
+    let full = Log((0..20_000).map(|n| attempt((n % 251) as u8, now(), Cause::KeyLost)).collect()).write();
+    for text in [full, "x".repeat(1 << 20), "[[[[".repeat(1 << 18), "{\"nonce\":1}".to_owned(), "\0".to_owned()] {
+        let annotations = |name: &str| [(name.to_owned(), text.clone())].into();
+        let garbage = Scene::settled().change(|s| {
+            s.log = Log::read(&annotations(names::ATTEMPTS), now());
+            s.secret().record.previous = SecretRecord::read(&annotations(names::PREVIOUS), now()).previous;
+        });
+        garbage.says(Reason::Issued, true, "dft_001");
+    }
+}
+
+fn live(scene: &Scene) -> Option<TokenId> {
+    scene.look(|seen| match seen.holding(&scene.desired.scope) {
+        Holding::Live(listed) => Some(listed.token.id.clone()),
+        _ => None,
+    })
+}
+
+fn foreign(scene: &Scene) -> bool {
+    matches!(&scene.secret, SecretView::Present(SecretFacts { owner: SecretOwner::Other(_), .. }))
+}
+
+proptest! {
+    #![proptest_config(random::config(2000))]
+
+    #[test]
+    fn no_record_however_edited_revokes_or_takes_over_a_token_of_others(scene in random::scene(random::recent_time())) {
+        match scene.action() {
+            Action::Revoke { token_id, .. } => prop_assert!(random::is_own(&scene, &token_id), "revokes {token_id}"),
+            Action::Rewrite { record } => {
+                let id = record.token_id.unwrap();
+                prop_assert!(random::is_own(&scene, &id), "takes over {id}");
+                prop_assert!(!foreign(&scene), "writes another's Secret");
+            }
+            Action::Prove { token_id } => prop_assert!(!scene.taken.contains(&token_id), "asks about {token_id}"),
+            Action::Swap { .. } | Action::DeleteSecret => prop_assert!(!foreign(&scene), "touches another's Secret"),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn no_record_however_edited_revokes_the_token_that_the_secret_holds(scene in random::scene(random::recent_time())) {
+        let held = scene.local.held.as_ref().map(|held| held.token_id.clone());
+        if let (false, Some(live), Some(id)) = (scene.desired.deleting, live(&scene), revoked(&scene)) {
+            prop_assert!(id != live || held == Some(id), "revokes {live}, which is in use");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Leader election by Lease: one replica acts, the others stand by.
+//!
+//! Invariant: a leader that could not renew before its own deadline, on the monotonic clock, and earlier than the lease
+//! runs out for others, ends its process at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::names;
+
+/// The exit code of a leader that lost its lease.
+const LEASE_LOST: i32 = 70;
+const WATCHDOG: Duration = Duration::from_millis(100);
+
+/// Whether this process may act.
+#[derive(Clone, Debug, Default)]
+pub struct Leadership {
+    /// None: there is no election.
+    deadline: Option<Arc<Mutex<Instant>>>,
+}
+
+impl Leadership {
+    /// The only replica there is.
+    pub fn alone() -> Self {
+        Self::default()
+    }
+
+    /// Whether the lease is still surely held. Asked right before a token is issued.
+    pub fn may_act(&self) -> bool {
+        self.deadline().is_none_or(|deadline| Instant::now() < deadline)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline.as_ref().map(|deadline| *deadline.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn extend(&self, to: Instant) {
+        if let Some(deadline) = &self.deadline {
+            *deadline.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        }
+    }
+}
+
+/// A candidate for the lease.
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    duration: Duration,
+    /// The lease as last read, and when it was first read so: another holder's clock is not compared with ours.
+    seen: Option<(Option<String>, Instant)>,
+}
+
+impl Candidate {
+    /// Of this process, for the Lease `datafast-operator`.
+    pub fn new(api: Api<Lease>, identity: String, duration: Duration) -> Self {
+        Self { api, identity, duration, seen: None }
+    }
+
+    fn retry(&self) -> Duration {
+        self.duration / 5
+    }
+
+    /// Our own deadline after a renewal that was sent at `sent`: a third before others may take the lease.
+    fn deadline(&self, sent: Instant) -> Instant {
+        sent + self.duration * 2 / 3
+    }
+
+    /// Waits for the lease. None: `stop` came first.
+    pub async fn acquire(&mut self, stop: &CancellationToken) -> Option<Leadership> {
+        loop {
+            let sent = Instant::now();
+            match self.try_acquire().await {
+                Ok(true) => {
+                    let deadline = Arc::new(Mutex::new(self.deadline(sent)));
+                    let leadership = Leadership { deadline: Some(deadline) };
+                    watch_over(leadership.clone());
+                    return Some(leadership);
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the lease can't be read or written"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.retry()) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn try_acquire(&mut self) -> kube::Result<bool> {
+        let limit = self.retry().max(Duration::from_secs(1));
+        let attempt = tokio::time::timeout(limit, self.take_if_free());
+        attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
+    }
+
+    async fn take_if_free(&mut self) -> kube::Result<bool> {
+        let Some(mut lease) = self.api.get_opt(names::MANAGER).await? else {
+            let metadata = ObjectMeta { name: Some(names::MANAGER.into()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)), ..Lease::default() };
+            return won(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let version = lease.metadata.resource_version.clone();
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == version => *since,
+            _ => self.seen.insert((version, Instant::now())).1,
+        };
+        let spec = lease.spec.take();
+        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let seconds = spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(self.duration);
+        if !holder.is_empty() && holder != self.identity && since.elapsed() < duration {
+            return Ok(false);
+        }
+        lease.spec = Some(self.spec(spec.as_ref()));
+        won(self.api.replace(names::MANAGER, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let same = before.filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.duration.as_secs()).unwrap_or(i32::MAX).max(1)),
+            acquire_time: same.map_or(Some(now.clone()), |spec| spec.acquire_time.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(if same.is_some() || before.is_none() { transitions } else { transitions + 1 }),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Renews the lease until `stop`, then gives it up.
+    pub async fn hold(mut self, leadership: Leadership, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.retry()) => {}
+                () = stop.cancelled() => break,
+            }
+            let sent = Instant::now();
+            match self.try_acquire().await {
+                Ok(true) => leadership.extend(self.deadline(sent)),
+                // Somebody else holds it: no deadline needs to be waited for.
+                Ok(false) => end("another process took the lease"),
+                Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+            }
+        }
+        if let Ok(Some(mut lease)) = self.api.get_opt(names::MANAGER).await
+            && let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity))
+        {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            if let Err(error) = self.api.replace(names::MANAGER, &PostParams::default(), &lease).await {
+                tracing::warn!(%error, "the lease could not be given up: it runs out by itself");
+            }
+        }
+    }
+}
+
+/// 409: somebody else was faster.
+fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A thread of its own, so that a busy or stopped runtime can't outlive its lease: after SIGCONT it is the first to run.
+fn watch_over(leadership: Leadership) {
+    std::thread::spawn(move || {
+        while leadership.may_act() {
+            std::thread::sleep(WATCHDOG);
+        }
+        end("the lease could not be renewed in time");
+    });
+}
+
+fn end(why: &str) -> ! {
+    tracing::error!(why, "no longer the leader: the process ends at once");
+    std::process::exit(LEASE_LOST);
+}
