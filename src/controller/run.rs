@@ -64,18 +64,23 @@ pub async fn run(
         some => some.iter().cloned().map(Some).collect(),
     };
 
-    let accounts_api: Api<DataFastAccount> = Api::all(client.clone());
-    let account_controller = Controller::new(accounts_api, watcher::Config::default());
+    let accounts = watch(Api::<DataFastAccount>::all(client.clone()), watcher::Config::default());
+    let accounts_synced = accounts.synced.clone();
+    let account_controller = Controller::for_stream(accounts.events.applied_objects(), accounts.store);
+    let mut synced = vec![accounts.synced];
     let mut token_controllers = Vec::new();
     let mut secret_streams: Vec<BoxStream<'static, ObjectRef<DataFastAccessToken>>> = Vec::new();
     let mut secret_stores = Vec::new();
     for scope in &scopes {
-        let controller = Controller::new(api::<DataFastAccessToken>(&client, scope), watcher::Config::default());
+        let tokens = watch(api::<DataFastAccessToken>(&client, scope), watcher::Config::default());
         let config = Config::default().concurrency(settings.concurrency);
-        token_controllers.push(controller.with_config(config));
-        let (store, stream) = own_secrets(api(&client, scope));
-        secret_stores.push(store);
-        secret_streams.push(stream);
+        token_controllers
+            .push(Controller::for_stream(tokens.events.applied_objects(), tokens.store).with_config(config));
+        let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+        let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), ours);
+        secret_stores.push(secrets.store);
+        secret_streams.push(owners(secrets.events));
+        synced.extend([tokens.synced, secrets.synced]);
     }
 
     let ctx = Arc::new(Context {
@@ -98,14 +103,14 @@ pub async fn run(
     for ((controller, secrets), scope) in token_controllers.into_iter().zip(secret_streams).zip(&scopes) {
         let (trigger, woken) = unbounded_channel();
         watched.push((scope.clone(), trigger));
-        running.push(tokio::spawn(run_tokens(controller, secrets, woken, ctx.clone(), stop.clone())));
+        running.push(tokio::spawn(run_tokens(controller, secrets, woken, accounts_synced.clone(), ctx.clone(), stop.clone())));
     }
     running.push(tokio::spawn(route(woken, watched, account_trigger, stop.clone())));
     let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores.clone() });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
     tokio::select! {
-        () = in_sync(&ctx, &secret_stores) => {
+        _ = join_all(synced.iter().map(CancellationToken::cancelled)) => {
             tracing::info!("watches are in sync");
             health.set_ready(true);
         }
@@ -147,28 +152,36 @@ where
     }
 }
 
-/// The Secrets that carry our label, without their data, and a stream of the resources whose Secret changed.
-fn own_secrets(
-    api: Api<PartialObjectMeta<Secret>>,
-) -> (Store<PartialObjectMeta<Secret>>, BoxStream<'static, ObjectRef<DataFastAccessToken>>) {
+/// A watch: its events, what it has seen, and whether it has seen all there is.
+struct Watch<K: Resource<DynamicType = ()> + 'static> {
+    events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
+    store: Store<K>,
+    /// Cancelled once the first list is in the store. The store's own `wait_until_ready` wakes only the last who waits,
+    /// and the controller is one of them.
+    synced: CancellationToken,
+}
+
+fn watch<K>(api: Api<K>, config: watcher::Config) -> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
     let writer = Writer::default();
     let store = writer.as_reader();
-    let config = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
-    let changes = watcher(api, config)
-        .default_backoff()
-        .modify(|secret| secret.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
-        .filter_map(|secret| async move {
-            match secret {
-                Ok(secret) => owner_of(&secret),
-                Err(error) => {
-                    tracing::warn!(%error, "Secrets can't be watched");
-                    None
-                }
-            }
-        });
-    (store, changes.boxed())
+    let synced = CancellationToken::new();
+    let seen = synced.clone();
+    let events = watcher(api, config).default_backoff().reflect(writer).inspect(move |event| match event {
+        Ok(watcher::Event::InitDone) => seen.cancel(),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed: it is taken up again"),
+    });
+    Watch { events: events.boxed(), store, synced }
+}
+
+/// The resources whose Secret changed.
+fn owners(
+    events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
+) -> BoxStream<'static, ObjectRef<DataFastAccessToken>> {
+    events.touched_objects().filter_map(|secret| async move { owner_of(&secret.ok()?) }).boxed()
 }
 
 fn owner_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<DataFastAccessToken>> {
@@ -180,12 +193,13 @@ async fn run_tokens(
     controller: Controller<DataFastAccessToken>,
     secrets: BoxStream<'static, ObjectRef<DataFastAccessToken>>,
     woken: UnboundedReceiver<ObjectRef<DataFastAccessToken>>,
+    accounts_synced: CancellationToken,
     ctx: Arc<Context>,
     stop: CancellationToken,
 ) {
     // An account that has not been seen yet is not one that is not there.
     tokio::select! {
-        ready = ctx.account_resources.wait_until_ready() => if ready.is_err() { return },
+        () = accounts_synced.cancelled() => {}
         () = stop.cancelled() => return,
     }
     controller
@@ -193,7 +207,8 @@ async fn run_tokens(
         .reconcile_on(stream(woken))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(token::reconcile, token::retry, ctx)
-        .for_each(|outcome| async move { log_watch_errors(outcome) })
+        // What failed has been logged where it failed.
+        .for_each(|_| async {})
         .await;
 }
 
@@ -217,23 +232,14 @@ async fn run_accounts(
         .reconcile_on(stream(woken))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(account::reconcile, account::retry, cx)
-        .for_each(|outcome| async move { log_watch_errors(outcome) })
+        // What failed has been logged where it failed.
+        .for_each(|_| async {})
         .await;
 }
 
 fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
     futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
         .boxed()
-}
-
-/// A failed reconcile has been logged where it failed; what is left is a watch that can't be read.
-fn log_watch_errors<K: Resource, E, Q>(outcome: Result<(ObjectRef<K>, Q), kube::runtime::controller::Error<E, watcher::Error>>)
-where
-    E: std::error::Error + 'static,
-{
-    if let Err(kube::runtime::controller::Error::QueueError(error)) = outcome {
-        tracing::warn!(%error, "a watch failed");
-    }
 }
 
 /// Hands wake-ups to the controller that looks after the object.
@@ -261,16 +267,6 @@ async fn route(
                 }
             }
         }
-    }
-}
-
-async fn in_sync(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>]) {
-    let _ = ctx.account_resources.wait_until_ready().await;
-    for store in &ctx.tokens {
-        let _ = store.wait_until_ready().await;
-    }
-    for store in secrets {
-        let _ = store.wait_until_ready().await;
     }
 }
 

@@ -239,7 +239,7 @@ impl<'a> Look<'a> {
     /// Whether DataFast lately said 404 for a token that its list may still show.
     pub(super) fn denied(&self, id: &TokenId) -> Option<Wake> {
         let at = *self.seen.local.denied.get(id)?;
-        let listed_since = self.seen.account.snapshot.is_some_and(|s| s.begun() > at);
+        let listed_since = self.seen.account.snapshot.is_some_and(|s| s.begun() >= at);
         let again = at.saturating_add(DENIED_AGAIN).unwrap_or(Timestamp::MAX);
         match listed_since {
             false => Some(Wake::list(at)),
@@ -357,7 +357,7 @@ fn standing(look: &Look<'_>, listed: &Listed) -> Standing {
         // and not before that other one can be issued.
         (None, true) if look.need == Some(Cause::KeyLost) => {
             let in_the_way = !seen.status.retiring.is_empty() || has_no_slot(look);
-            Standing::Retired((in_the_way && may_send(look)).then_some(Timestamp::MIN))
+            Standing::Retired((in_the_way && may_send(look)).then_some(look.now))
         }
         (since, _) => {
             let since = since.or_else(|| look.works.then(|| seen.secret_record()?.issued_at)?);
@@ -469,7 +469,11 @@ fn unsent<'a>(look: &Look<'a>) -> Option<(&'a Unsent, &'a Attempt)> {
 
 /// Whether nothing is left to do but to send the request.
 fn may_send(look: &Look<'_>) -> bool {
-    unsent(look).is_some_and(|(unsent, current)| unsent.preflight == Preflight::Passed && is_fresh(look, current))
+    let held_up = |cause| rejected(look).or_else(|| throttled(look, cause)).is_some();
+    let is_ready = |(unsent, current): (&Unsent, &Attempt)| {
+        unsent.preflight == Preflight::Passed && is_fresh(look, current)
+    };
+    unsent(look).is_some_and(is_ready) && !look.need.is_some_and(held_up)
 }
 
 fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {

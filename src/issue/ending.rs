@@ -85,7 +85,7 @@ fn is_gone(look: &Look<'_>, id: &TokenId) -> bool {
     let denied_at = look.seen.local.denied.get(id);
     let newest = look.seen.log.0.iter().map(|a| a.at).max();
     snapshot.has_revoked(id)
-        || denied_at.is_some_and(|at| snapshot.begun() > *at)
+        || denied_at.is_some_and(|at| snapshot.begun() >= *at)
         || newest.is_none_or(|at| snapshot.begun().duration_since(at) >= look.seen.horizon)
 }
 

@@ -48,8 +48,14 @@ pub fn facts<'a>(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -
     };
     let kept = matches!(token, Mirror::Keep).then_some(named).flatten();
     let others = |(listed, _): &(&Listed, Option<Timestamp>)| kept != Some(&listed.token.id);
+    // The key of a retiring token may be back in the Secret; until that is proven, status must not forget the token.
+    let unproven = match &look.holding {
+        Holding::Unproven(listed) if seen.status.retiring.contains(&listed.token.id) => Some(listed.token.id.clone()),
+        _ => None,
+    };
     let retiring: Option<Vec<_>> = seen.account.snapshot.map(|_| {
-        let tokens: Vec<_> = retiring(&look).map(|(listed, until)| (listed.token.id.clone(), until)).collect();
+        let tokens = retiring(&look).map(|(listed, until)| (listed.token.id.clone(), until));
+        let tokens: Vec<_> = tokens.chain(unproven.map(|id| (id, None))).collect();
         let snapshot = seen.account.snapshot;
         tokens.into_iter().filter_map(|(id, until)| Some((snapshot?.get(&id)?, until))).filter(others).collect()
     });

@@ -268,8 +268,13 @@ impl<'a> Observed<'a> {
         in_secret || self.log.get(nonce).is_some()
     }
 
-    /// Whether the Secret's key proved to be this token's.
+    /// Whether the Secret's key proved to be this token's. It is no use for what is another resource's by now, be it the
+    /// token or the Secret.
     pub fn proven(&self, id: &TokenId) -> bool {
+        let anothers = matches!(&self.secret, SecretView::Present(SecretFacts { owner: SecretOwner::Other(_), .. }));
+        if anothers || self.taken.contains(id) {
+            return false;
+        }
         let proof = self.local.proof.as_ref().filter(|p| p.proven && p.token_id == *id);
         proof.is_some_and(|p| self.key().is_some_and(|key| key.fingerprint(id.as_str()) == p.key_sha256))
     }
@@ -352,7 +357,10 @@ impl<'a> Observed<'a> {
         };
         let own = || self.own_tokens().find(|listed| key.fits(&listed.token.display_key) == Some(true));
         match (asks.map(|id| (id, snapshot.get(id))), own()) {
-            (_, Some(listed)) => Holding::Unproven(listed),
+            (_, Some(listed)) => match self.import_obstacle(listed, key) {
+                None => Holding::Unproven(listed),
+                Some(why) => Holding::Foreign(format!("its key looks like this resource's, but {why}")),
+            },
             (Some((_, Some(listed))), None) => match self.import_obstacle(listed, key) {
                 None if !wanted.allows_as_is(&listed.token) => Holding::Foreign(format!(
                     "it asks to be imported, but token {} has other permissions or websites than this resource asks for",

@@ -1,0 +1,124 @@
+//! Whatever the scene, doing what is decided comes to rest, and to one token at one cost.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::datafast::TokenId;
+use crate::issue::observed::{Preflight, SecretView};
+use crate::issue::verdict::Reason;
+
+use super::random;
+use super::scenes::*;
+use super::simulator::Simulator;
+
+/// Looks and waits until nothing changes but the time. Each wait is a poll at least, so this is far past the horizon.
+fn settle(simulator: &mut Simulator) -> Reason {
+    let mut said = Reason::Issuing;
+    for _ in 0..12 {
+        let decision = simulator.run().expect("it comes to rest");
+        if simulator.released {
+            break;
+        }
+        said = decision.verdict.reason;
+        simulator.wait(&decision);
+    }
+    said
+}
+
+fn own_remote(simulator: &Simulator) -> BTreeSet<TokenId> {
+    simulator.remote.keys().filter(|id| random::is_own(&simulator.scene, id)).cloned().collect()
+}
+
+fn secrets_token(simulator: &Simulator) -> Option<TokenId> {
+    match &simulator.scene.secret {
+        SecretView::Present(facts) => facts.record.token_id.clone(),
+        SecretView::Missing => None,
+    }
+}
+
+#[test]
+fn every_scene_settles_with_one_token_in_its_secret() {
+    let scenes = [
+        ("new", Scene::new(), 1),
+        ("recorded", Scene::recorded(Preflight::Passed), 1),
+        ("recorded, then a restart", Scene::recorded(Preflight::Passed).after_restart(), 1),
+        ("key held", Scene::key_held(), 0),
+        ("answer lost", Scene::answer_lost(), 1),
+        ("settled", Scene::settled(), 0),
+        ("replaced", Scene::replaced(10), 0),
+        ("secret deleted", Scene::secret_deleted(), 1),
+        ("secret deleted, account full", Scene::secret_deleted().change(|s| s.free = Some(0)), 1),
+        ("secret deleted while one retires", Scene::replaced(10).change(|s| s.secret = SecretView::Missing), 1),
+        ("token deleted", Scene::token_deleted(), 1),
+        ("scope changed", Scene::settled().change(|s| s.desired.scope = wider_scope()), 1),
+        ("import", Scene::import(), 0),
+        ("restored", Scene::restored(), 0),
+    ];
+    for (name, scene, cost) in scenes {
+        let mut simulator = Simulator::new(scene.change(|s| s.desired.overlap = jiff::SignedDuration::from_mins(2)));
+        assert_eq!(settle(&mut simulator), Reason::Issued, "{name}");
+        assert_eq!(simulator.sent, cost, "{name}");
+        let token = secrets_token(&simulator).unwrap();
+        assert_eq!(simulator.remote.keys().collect::<Vec<_>>(), [&token], "{name}: nothing leaked");
+        assert_eq!(simulator.scene.status.token_id, Some(token), "{name}");
+        assert!(simulator.scene.status.ready && simulator.scene.status.retiring.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_token_that_datafast_dates_in_the_future_does_not_have_its_secret_written_for_ever() {
+    let tomorrow = crate::datafast::Token { created_at: Some(later(2 * A_DAY)), ..unmarked(7) };
+    let mut simulator = Simulator::new(Scene::import().listing(&[tomorrow]));
+    assert_eq!(settle(&mut simulator), Reason::Issued);
+}
+
+proptest! {
+    #![proptest_config(random::config(1000))]
+
+    #[test]
+    fn any_scene_comes_to_rest_at_the_cost_of_one_token(scene in random::scene(random::recent_time())) {
+        let theirs: BTreeSet<TokenId> = scene.taken.clone();
+        let mut simulator = Simulator::new(scene);
+        let before: Vec<TokenId> = simulator.remote.keys().filter(|id| theirs.contains(id)).cloned().collect();
+        settle(&mut simulator);
+        prop_assert!(simulator.sent <= 1, "sent {} requests", simulator.sent);
+        prop_assert!(before.iter().all(|id| simulator.remote.contains_key(id)), "a token of others is gone");
+    }
+
+    #[test]
+    fn once_nothing_is_in_the_way_a_resource_gets_its_one_token(scene in random::scene(random::recent_time())) {
+        let mut scene = scene;
+        Simulator::clear_obstacles(&mut scene);
+        scene.desired.overlap = jiff::SignedDuration::ZERO;
+        (scene.desired.suspended, scene.desired.deleting) = (false, false);
+        scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));
+        let mut simulator = Simulator::new(scene);
+        let said = settle(&mut simulator);
+        if said == Reason::SecretConflict {
+            prop_assert_eq!(simulator.sent, 0, "a Secret that is not ours costs no token");
+        } else {
+            prop_assert_eq!(said, Reason::Issued);
+            prop_assert!(simulator.remote.contains_key(&secrets_token(&simulator).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_deletion_comes_to_its_end_and_leaves_nothing_that_the_record_names(
+        scene in random::scene(random::recent_time()),
+        retain: bool,
+    ) {
+        let mut scene = scene.deleted();
+        Simulator::clear_obstacles(&mut scene);
+        (scene.desired.retain, scene.desired.abandon) = (retain, false);
+        let kept = scene.clone();
+        let mut simulator = Simulator::new(scene);
+        settle(&mut simulator);
+        prop_assert!(simulator.released, "{:?}", simulator.scene.decide());
+        prop_assert_eq!(simulator.sent, 0);
+        let left = own_remote(&simulator);
+        let named = |id: &TokenId| kept.status.names(id) || kept.log.get(&nonce(random::number(id))).is_some();
+        let left: Vec<_> = left.into_iter().filter(named).collect();
+        prop_assert!(left.len() <= usize::from(retain), "{left:?} is left");
+    }
+}

@@ -111,13 +111,13 @@ fn the_secrets_token_id_alone_is_no_licence_but_its_attempt_is_waited_for() {
 }
 
 #[test]
-fn a_denied_revocation_waits_for_a_later_list_and_says_what_404_may_mean() {
+fn a_denied_revocation_waits_for_a_later_list_and_says_what_it_may_mean() {
     let mut scene = Scene::settled().deleted().change(|s| s.now = later(1));
     scene.local.denied.insert(id(1), later(1));
-    waits(&scene, "a credential that did not create the token");
+    waits(&scene, "another credential created it");
     assert_eq!(scene.rests().wake.list, Some(later(1)));
     let still = scene.clone().change(|s| s.now = later(2)).listing(&[token(1)]);
-    waits(&still, "404");
+    waits(&still, "refuses to delete it");
     let again = still.clone().change(|s| s.now = later(11)).listing(&[token(1)]);
     assert_eq!(again.action(), revoke_deleted(1));
     let gone = still.listing(&[]);

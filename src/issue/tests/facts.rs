@@ -58,6 +58,17 @@ fn a_token_that_is_known_to_be_gone_leaves_status() {
     assert_eq!(mirror(&revoked).0, Says::Nothing);
 }
 
+#[test]
+fn a_retiring_token_whose_key_is_back_in_the_secret_keeps_its_place_in_status_until_that_is_proven() {
+    let mut scene = Scene::replaced(10);
+    scene.secret().owner = crate::issue::observed::SecretOwner::Nobody;
+    scene.secret().record = Default::default();
+    scene.secret().key = Some(key(1));
+    let (says, retiring) = mirror(&scene);
+    assert_eq!(says, Says::AsItIs);
+    assert_eq!(retiring, Some(vec![(id(1), None)]));
+}
+
 fn time() -> impl Strategy<Value = Timestamp> {
     (0..3600_i64).prop_map(|seconds| now() + SignedDuration::from_secs(seconds))
 }
@@ -86,6 +97,23 @@ proptest! {
                 written_at = Some(at);
             }
             shown = next;
+        }
+    }
+
+    #[test]
+    fn the_licence_in_status_outlives_every_look_at_a_listed_token(scene in random::scene(random::recent_time())) {
+        let (says, retiring) = mirror(&scene);
+        let named = |id: &TokenId| match &says {
+            Says::Token(token) => token == id,
+            Says::AsItIs => scene.status.token_id.as_ref() == Some(id),
+            Says::Nothing => false,
+        };
+        let before = scene.status.retiring.iter().chain(&scene.status.token_id);
+        let listed = |id: &&TokenId| scene.snapshot.as_ref().is_some_and(|s| s.get(id).is_some());
+        let held = scene.local.held.as_ref().map(|held| &held.token_id);
+        for id in before.filter(listed).filter(|id| Some(*id) != held) {
+            let retires = retiring.as_ref().is_some_and(|r| r.iter().any(|(token, _)| token == id));
+            prop_assert!(named(id) || retires, "{id} is forgotten");
         }
     }
 

@@ -1,17 +1,23 @@
 //! What holds of every decision, about any scene.
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use crate::issue::decide::Action;
 use crate::issue::observed::Gate;
 
 use super::random;
+use super::scenes::HORIZON;
 
 proptest! {
     #![proptest_config(random::config(1000))]
 
     #[test]
-    fn deciding_never_panics_and_says_what_fits_together(scene in random::scene(random::any_time())) {
+    fn deciding_never_panics_and_says_what_fits_together(
+        scene in random::scene(random::any_time()),
+        horizon in prop_oneof![Just(SignedDuration::ZERO), Just(HORIZON), Just(SignedDuration::MAX)],
+    ) {
+        let scene = scene.change(|s| s.horizon = horizon);
         let decision = scene.decide();
         let reason = decision.verdict.reason;
         prop_assert!(!(reason.is_stalled() && reason.is_reconciling()));

@@ -23,6 +23,8 @@ pub(super) const VICTIMS: std::ops::Range<u8> = 4..7;
 /// Tokens that people made by hand; of these, even ones are another resource's by import.
 pub(super) const BY_HAND: std::ops::Range<u8> = 7..10;
 const ALL: std::ops::Range<u8> = 0..10;
+/// Attempts of this resource that made no token yet; whatever comes after is made as the test goes on.
+pub(super) const UNSENT: std::ops::Range<u8> = 10..12;
 
 /// `cases`, unless `PROPTEST_CASES` says otherwise; and no file beside the sources when a test fails.
 pub(super) fn config(cases: u32) -> Config {
@@ -42,6 +44,7 @@ pub(super) fn is_own(scene: &Scene, id: &TokenId) -> bool {
         proof.proven && proof.token_id == *id && holds && !scene.taken.contains(id)
     };
     MINE.contains(&number(id))
+        || number(id) >= UNSENT.start
         || scene.status.token_id.as_ref() == Some(id)
         || scene.status.retiring.contains(id)
         || scene.local.proof.as_ref().is_some_and(proven)
@@ -89,7 +92,8 @@ fn cause() -> impl Strategy<Value = Cause> + Clone {
 }
 
 pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = Log> {
-    vec((ALL, time, cause()).prop_map(|(n, at, cause)| Attempt { nonce: nonce(n), at, cause }), 0..4).prop_map(Log)
+    let numbers = prop_oneof![3 => ALL, 1 => UNSENT];
+    vec((numbers, time, cause()).prop_map(|(n, at, cause)| Attempt { nonce: nonce(n), at, cause }), 0..4).prop_map(Log)
 }
 
 pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretRecord> {
@@ -173,7 +177,7 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         2 => Just(Preflight::Passed),
         1 => refusal.clone().prop_map(Preflight::Refused)
     ];
-    let unsent = (MINE, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
+    let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
     let holds = (MINE, time.clone(), of(refusal.clone()))
         .prop_map(|(n, since, refused)| Held { refused, ..held(n, since) });
     let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
@@ -212,10 +216,9 @@ fn snapshots(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Va
 
 /// A scene in which every record may be edited, and times are of this kind.
 pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Scene> {
-    let horizon = prop_oneof![4 => Just(HORIZON), 1 => Just(SignedDuration::ZERO), 1 => Just(SignedDuration::MAX)];
     let cluster = (prop::option::weighted(0.9, snapshots(time.clone())), secrets(time.clone()), log(time.clone()), statuses());
-    (desired(), prop::bool::weighted(0.8), cluster, gates(), of(-2..20_i64), locals(time.clone()), time, horizon).prop_map(
-        |(desired, claimed, (snapshot, secret, log, status), gate, free, local, at, horizon)| Scene {
+    (desired(), prop::bool::weighted(0.8), cluster, gates(), of(-2..20_i64), locals(time.clone()), time).prop_map(
+        |(desired, claimed, (snapshot, secret, log, status), gate, free, local, at)| Scene {
             desired,
             claimed,
             log,
@@ -226,7 +229,7 @@ pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) ->
             free,
             local,
             taken: VICTIMS.chain(BY_HAND.filter(|n| n % 2 == 0)).map(id).collect(),
-            horizon,
+            horizon: HORIZON,
             now: at,
         },
     )
