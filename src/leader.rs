@@ -101,7 +101,7 @@ impl Candidate {
     async fn take_if_free(&mut self) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(names::MANAGER).await? else {
             let metadata = ObjectMeta { name: Some(names::MANAGER.into()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.spec(None)), ..Lease::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
         let version = lease.metadata.resource_version.clone();

@@ -123,7 +123,11 @@ impl Default for Metrics {
             leader: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("api_requests", "Requests to DataFast, by operation and HTTP status", metrics.requests.clone());
+        registry.register(
+            "api_requests",
+            "Requests to DataFast, by operation and HTTP status",
+            metrics.requests.clone(),
+        );
         registry.register_with_unit(
             "api_request_duration",
             "How long requests to DataFast took",

@@ -4,8 +4,9 @@
 //! list is one for all. Invariant: nothing here knows a resource's kind or reads one.
 
 mod gate;
+mod state;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub use gate::Trouble;
 use gate::{Call, Gate};
+use state::{Connection, State};
+pub use state::{Report, Setup, View};
 
 use crate::datafast::{Client, Error, Issued, NewToken, RawKey, SetupError, TokenId};
 use crate::issue::observed;
-use crate::issue::snapshot::Snapshot;
 
 /// Changes of one account under way at once.
 const CALLS: u32 = 4;
-/// A cap learnt from DataFast's own words is put to the test again after this long.
-const LEARNT_LIMIT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// Names a resource, of whatever kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,45 +79,6 @@ pub struct Account {
     horizon: SignedDuration,
 }
 
-/// Whether an account's resource and credential are there.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Setup {
-    /// No such resource has been seen. At start it may only not have been looked at yet.
-    #[default]
-    Unseen,
-    /// It was deleted, or never there.
-    NotFound,
-    /// Its credential can't be read. Why, for people.
-    NoCredential(String),
-    /// Its base URL can't be used. Why, for people.
-    NoTransport(String),
-    /// There is a credential.
-    Ready,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    setup: Setup,
-    connection: Option<Connection>,
-    gate: Gate,
-    snapshot: Option<Arc<Snapshot>>,
-    limit: i64,
-    learnt: Option<(i64, Timestamp)>,
-    next_list: Option<Timestamp>,
-    listing: bool,
-    waiting: HashSet<ResourceRef>,
-    in_use: bool,
-    told: Option<observed::Gate>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    client: Arc<Client>,
-    /// Tells one credential and base URL from the next, without keeping either.
-    version: String,
-    base_url: String,
-}
-
 /// A call that got no answer to act on.
 #[derive(Debug)]
 pub enum CallError {
@@ -125,32 +86,6 @@ pub enum CallError {
     NotSent,
     /// DataFast's answer.
     DataFast(Error),
-}
-
-/// What a resource sees of the account.
-#[derive(Debug)]
-pub struct View {
-    /// Whether calls are possible.
-    pub gate: observed::Gate,
-    /// The tokens.
-    pub snapshot: Option<Arc<Snapshot>>,
-    /// Slots left.
-    pub free: Option<i64>,
-    /// For `$(BASE_URL)`.
-    pub base_url: Option<String>,
-}
-
-/// What the account resource's status says.
-#[derive(Debug)]
-pub struct Report {
-    /// Whether there is a credential.
-    pub setup: Setup,
-    /// What is wrong with DataFast, and until when calls are held back.
-    pub trouble: Option<(Trouble, Timestamp)>,
-    /// The tokens.
-    pub snapshot: Option<Arc<Snapshot>>,
-    /// Resources that wait for it.
-    pub waiting: usize,
 }
 
 impl Account {
@@ -416,54 +351,5 @@ struct Listing<'a>(&'a Account);
 impl Drop for Listing<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).listing = false;
-    }
-}
-
-impl State {
-    fn gate(&self) -> observed::Gate {
-        match(&self.setup, self.gate.closed()) {
-            (Setup::Unseen, _) => observed::Gate::Connecting,
-            (Setup::NotFound, _) => observed::Gate::NotFound,
-            (Setup::NoCredential(why) | Setup::NoTransport(why), _) => observed::Gate::NotReady(why.clone()),
-            (Setup::Ready, Some((Trouble::CredentialsRejected(message), _))) => {
-                observed::Gate::NotReady(format!("DataFast rejects its credential: {message}"))
-            }
-            (Setup::Ready, Some((Trouble::RateLimited, _))) => observed::Gate::RateLimited,
-            (Setup::Ready, Some((Trouble::Unavailable(why), _))) => observed::Gate::Unavailable(why.clone()),
-            (Setup::Ready, None) if self.snapshot.is_none() => observed::Gate::Connecting,
-            (Setup::Ready, None) => observed::Gate::Open,
-        }
-    }
-
-    fn due(&self) -> Timestamp {
-        let regular = self.next_list.unwrap_or(Timestamp::MIN);
-        self.gate.closed().map_or(regular, |(_, until)| *until)
-    }
-
-    fn total(&self) -> i64 {
-        self.snapshot.as_ref().map_or(0, |snapshot| i64::try_from(snapshot.total()).unwrap_or(i64::MAX))
-    }
-
-    fn free(&self, now: Timestamp) -> Option<i64> {
-        self.snapshot.as_ref()?;
-        let learnt = self.learnt.filter(|(_, at)| now.duration_since(*at) < LEARNT_LIMIT_HOLDS);
-        let limit = learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
-        Some(limit - self.total())
-    }
-
-    fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
-        if let Some(snapshot) = &mut self.snapshot {
-            change(Arc::make_mut(snapshot));
-        }
-    }
-
-    fn listed(&mut self, begun: Timestamp, tokens: Vec<crate::datafast::Token>, horizon: SignedDuration) {
-        match &mut self.snapshot {
-            Some(snapshot) => Arc::make_mut(snapshot).listed(begun, tokens),
-            None => self.snapshot = Some(Arc::new(Snapshot::new(horizon, begun, tokens))),
-        }
-        if self.learnt.is_some_and(|(limit, _)| self.total() > limit) {
-            self.learnt = None;
-        }
     }
 }

@@ -56,11 +56,11 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let account = ctx.accounts.get(&name);
     let users = ctx.users_of(&name);
     let deleting = resource.metadata.deletion_timestamp.is_some();
-    if !keep(resource, ctx, &account, !users.is_empty()).await? {
+    let Some(resource) = &keep(resource, ctx, &account, !users.is_empty()).await? else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
-    }
+    };
     let setup = connect(resource, ctx, &account).await?;
     if matches!(setup, Setup::NoCredential(_)) && users.is_empty() && !ctx.settings.watch_namespaces.is_empty() {
         // It belongs to the operator of other namespaces: neither its credential nor its users are here.
@@ -79,8 +79,15 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
 }
 
-/// The finalizer is there while, and only while, a resource refers to the account. Returns whether the account stays.
-async fn keep(resource: &DataFastAccount, ctx: &Context, account: &Account, in_use: bool) -> Result<bool, Error> {
+/// The finalizer is there while, and only while, a resource refers to the account. Returns the account as it is then,
+/// if it stays.
+async fn keep(
+    resource: &DataFastAccount,
+    ctx: &Context,
+    account: &Account,
+    in_use: bool,
+) -> Result<Option<DataFastAccount>, Error> {
+    let mut kept = resource.clone();
     let held = resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_IN_USE);
     let deleting = resource.metadata.deletion_timestamp.is_some();
     if held != in_use && !(in_use && deleting) {
@@ -90,14 +97,14 @@ async fn keep(resource: &DataFastAccount, ctx: &Context, account: &Account, in_u
         let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(false),
+            Ok(patched) => kept = patched,
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(None),
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
             Err(error) => return Err(error.into()),
         }
     }
     account.set_in_use(in_use);
-    Ok(in_use || !deleting)
+    Ok((in_use || !deleting).then_some(kept))
 }
 
 /// Reads the credential and hands it to the account.
@@ -107,7 +114,9 @@ async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -
     let namespace = &ctx.settings.namespace;
     let (name, key) = (&reference.name, resource.credentials_key());
     if base_url.starts_with("http://") && !ctx.settings.allow_plain_http {
-        let why = format!("spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http");
+        let why = format!(
+            "spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http"
+        );
         let setup = Setup::NoTransport(why);
         account.disconnect(setup.clone());
         return Ok(setup);

@@ -5,6 +5,7 @@
 
 mod account;
 mod events;
+mod issuing;
 mod memory;
 mod observe;
 mod perform;

@@ -88,7 +88,8 @@ impl<'a> Scene<'a> {
             let base_url = self.view.base_url.as_deref();
             // Without an account there is no base URL to compare with.
             base_url.is_some_and(|base_url| {
-                let recipe = Recipe { resource: self.resource, record: &record, key, display_key: &display_key, base_url };
+                let recipe =
+                    Recipe { resource: self.resource, record: &record, key, display_key: &display_key, base_url };
                 recipe.has_drifted(secret)
             })
         });

@@ -103,7 +103,14 @@ pub async fn run(
     for ((controller, secrets), scope) in token_controllers.into_iter().zip(secret_streams).zip(&scopes) {
         let (trigger, woken) = unbounded_channel();
         watched.push((scope.clone(), trigger));
-        running.push(tokio::spawn(run_tokens(controller, secrets, woken, accounts_synced.clone(), ctx.clone(), stop.clone())));
+        running.push(tokio::spawn(run_tokens(
+            controller,
+            secrets,
+            woken,
+            accounts_synced.clone(),
+            ctx.clone(),
+            stop.clone(),
+        )));
     }
     running.push(tokio::spawn(route(woken, watched, account_trigger, stop.clone())));
     let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores.clone() });
@@ -219,8 +226,7 @@ async fn run_accounts(
     stop: CancellationToken,
 ) {
     let store = controller.store();
-    let own: Api<PartialObjectMeta<Secret>> =
-        Api::namespaced(cx.ctx.client.clone(), &cx.ctx.settings.namespace);
+    let own: Api<PartialObjectMeta<Secret>> = Api::namespaced(cx.ctx.client.clone(), &cx.ctx.settings.namespace);
     let uses = move |secret: PartialObjectMeta<Secret>| {
         let name = secret.name_any();
         let accounts = store.state().into_iter();

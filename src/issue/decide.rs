@@ -226,7 +226,8 @@ impl<'a> Look<'a> {
             }
             // No times here: they change with each try, and every resource of the account would be written again.
             Gate::RateLimited => {
-                let message = format!("DataFast limits the rate of calls: those of account {account:?} go on by themselves");
+                let message =
+                    format!("DataFast limits the rate of calls: those of account {account:?} go on by themselves");
                 self.wait(Reason::RateLimited, message, Wake::account())
             }
             Gate::Unavailable(why) => {
@@ -291,7 +292,10 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
     match held.refused.as_ref().filter(|refused| look.now < refused.retry_at) {
         Some(refused) => look.wait(
             Reason::SecretWriteRefused,
-            format!("Secret {:?} could not be written, and its key is kept until it is: {}", look.seen.names.secret, refused.message),
+            format!(
+                "Secret {:?} could not be written, and its key is kept until it is: {}",
+                look.seen.names.secret, refused.message
+            ),
             Wake::at(refused.retry_at.min(give_up_at)),
         ),
         None => look.act(Action::Swap { record: swapped(look, held) }),
@@ -299,7 +303,9 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
 }
 
 fn suspended(look: &Look<'_>) -> Option<Decision> {
-    look.desired.suspended.then(|| look.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Wake::default()))?
+    look.desired
+        .suspended
+        .then(|| look.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Wake::default()))?
 }
 
 /// Revokes lost tokens at once and retired ones when their overlap has passed.
@@ -394,7 +400,9 @@ pub(super) fn retiring<'a>(look: &'a Look<'a>) -> impl Iterator<Item = (&'a List
 
 fn conflict(look: &Look<'_>, why: &str) -> String {
     let name = look.seen.names.secret;
-    format!("Secret {name:?} exists and is left as it is, for {why}. Delete or rename that Secret, or create this resource with another spec.secret.name")
+    format!(
+        "Secret {name:?} exists and is left as it is, for {why}. Delete or rename that Secret, or create this resource with another spec.secret.name"
+    )
 }
 
 fn foreign_secret(look: &Look<'_>) -> Option<Decision> {
@@ -419,7 +427,11 @@ fn adoption(look: &Look<'_>) -> Option<Decision> {
 
 fn token_needed(look: &Look<'_>) -> Option<Decision> {
     let cause = look.need?;
-    look.closed().or_else(|| no_slot(look)).or_else(|| rejected(look)).or_else(|| throttled(look, cause)).or_else(|| issue(look, cause))
+    look.closed()
+        .or_else(|| no_slot(look))
+        .or_else(|| rejected(look))
+        .or_else(|| throttled(look, cause))
+        .or_else(|| issue(look, cause))
 }
 
 fn has_no_slot(look: &Look<'_>) -> bool {
@@ -433,7 +445,8 @@ fn no_slot(look: &Look<'_>) -> Option<Decision> {
     if !has_no_slot(look) || makes_room {
         return None;
     }
-    let message = format!("DataFastAccount {account:?} has no free slot: it goes on when a token of the account is deleted");
+    let message =
+        format!("DataFastAccount {account:?} has no free slot: it goes on when a token of the account is deleted");
     look.wait(Reason::WaitingForSlot, message, Wake::account())
 }
 
@@ -442,7 +455,8 @@ fn rejected(look: &Look<'_>) -> Option<Decision> {
     if rejected.spec_hash != look.desired.scope.hash() || look.now >= rejected.retry_at {
         return None;
     }
-    let message = format!("DataFast refused the request: {:?}. Correct spec, or the account's credential", rejected.message);
+    let message =
+        format!("DataFast refused the request: {:?}. Correct spec, or the account's credential", rejected.message);
     look.wait(Reason::Rejected, message, Wake::at(rejected.retry_at))
 }
 
@@ -470,9 +484,8 @@ fn unsent<'a>(look: &Look<'a>) -> Option<(&'a Unsent, &'a Attempt)> {
 /// Whether nothing is left to do but to send the request.
 fn may_send(look: &Look<'_>) -> bool {
     let held_up = |cause| rejected(look).or_else(|| throttled(look, cause)).is_some();
-    let is_ready = |(unsent, current): (&Unsent, &Attempt)| {
-        unsent.preflight == Preflight::Passed && is_fresh(look, current)
-    };
+    let is_ready =
+        |(unsent, current): (&Unsent, &Attempt)| unsent.preflight == Preflight::Passed && is_fresh(look, current);
     unsent(look).is_some_and(is_ready) && !look.need.is_some_and(held_up)
 }
 
@@ -487,9 +500,7 @@ fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {
             look.wait(Reason::SecretWriteRefused, message, Wake::at(refused.retry_at))
         }
         Preflight::Refused(_) | Preflight::Unknown => look.act(Action::Preflight),
-        Preflight::Passed if may_send(look) => {
-            look.act(Action::Send { nonce: unsent.nonce.clone(), cause })
-        }
+        Preflight::Passed if may_send(look) => look.act(Action::Send { nonce: unsent.nonce.clone(), cause }),
         // The horizon is counted from the recorded time: an old entry would be given up before its request ends.
         Preflight::Passed => look.act(record(look, Some(unsent.nonce.clone()), cause)),
     }
@@ -503,7 +514,8 @@ fn is_fresh(look: &Look<'_>, attempt: &Attempt) -> bool {
 
 fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Action {
     let stays = |attempt: &&Attempt| {
-        let absent = |snapshot: &super::snapshot::Snapshot| snapshot.is_absent(&look.seen.owner, &attempt.nonce, attempt.at);
+        let absent =
+            |snapshot: &super::snapshot::Snapshot| snapshot.is_absent(&look.seen.owner, &attempt.nonce, attempt.at);
         let is_gone = look.seen.account.snapshot.is_some_and(absent);
         again.as_ref() != Some(&attempt.nonce) && (!is_gone || throttle::counts(attempt.cause, attempt.at, look.now))
     };
@@ -515,13 +527,11 @@ fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Action {
 fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
     let before = look.seen.secret_record();
     let mut previous: Vec<Previous> = before.map(|b| b.previous.clone()).unwrap_or_default();
-    let names = |listed: &Listed| {
-        look.seen.attempt_of(listed).map_or_else(|| listed.token.id.to_string(), ToString::to_string)
-    };
+    let names =
+        |listed: &Listed| look.seen.attempt_of(listed).map_or_else(|| listed.token.id.to_string(), ToString::to_string);
     let replaced = look.seen.own_tokens().filter(|listed| listed.token.id != held.token_id);
-    let replaced = replaced.filter(|listed| {
-        look.current() == Some(&listed.token.id) || look.seen.status.names(&listed.token.id)
-    });
+    let replaced =
+        replaced.filter(|listed| look.current() == Some(&listed.token.id) || look.seen.status.names(&listed.token.id));
     for token in replaced.map(names).collect::<Vec<_>>() {
         if previous.iter().all(|p| p.token != token) {
             previous.push(Previous { token, since: look.now });
@@ -556,7 +566,9 @@ fn wanted_record(look: &Look<'_>, listed: &Listed) -> Option<SecretRecord> {
     let id = &listed.token.id;
     let attempt = look.seen.attempt_of(listed).cloned();
     let recorded = attempt.as_ref().and_then(|nonce| look.seen.log.get(nonce)).map(|a| a.at);
-    let issued_at = facts.record.issued_at.or(recorded).or(listed.token.created_at).unwrap_or(look.now);
+    // DataFast's clock may be wrong, and a time of the future would not be read back: it would be written for ever.
+    let known = recorded.or(listed.token.created_at).filter(|at| *at <= look.now);
+    let issued_at = facts.record.issued_at.or(known).unwrap_or(look.now);
     Some(SecretRecord {
         attempt,
         token_id: Some(id.clone()),
@@ -585,7 +597,8 @@ fn drift(look: &Look<'_>) -> Option<Decision> {
     }
     match look.seen.local.rewrite.as_ref().filter(|refused| look.now < refused.retry_at) {
         Some(refused) => {
-            let message = format!("Secret {:?} could not be brought up to date: {}", look.seen.names.secret, refused.message);
+            let message =
+                format!("Secret {:?} could not be brought up to date: {}", look.seen.names.secret, refused.message);
             look.wait(Reason::SecretWriteRefused, message, Wake::at(refused.retry_at))
         }
         None => look.act(Action::Rewrite { record }),
@@ -594,7 +607,8 @@ fn drift(look: &Look<'_>) -> Option<Decision> {
 
 fn settled(look: &Look<'_>) -> Decision {
     let name = look.seen.names.secret;
-    let rest = |reason, message: String, wake| Decision { action: Action::Rest, verdict: look.verdict(reason, message), wake };
+    let rest =
+        |reason, message: String, wake| Decision { action: Action::Rest, verdict: look.verdict(reason, message), wake };
     match &look.holding {
         Holding::Live(_) if matches!(look.seen.account.gate, Gate::NotFound | Gate::NotReady(_)) => {
             look.closed().unwrap_or_else(|| rest(Reason::Issued, String::new(), Wake::default()))

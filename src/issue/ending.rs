@@ -9,7 +9,8 @@ use super::verdict::Reason;
 use crate::datafast::TokenId;
 
 pub(super) fn decide(look: &Look<'_>) -> Decision {
-    let act = |action| Decision { action, verdict: look.verdict(Reason::Issuing, "Being deleted"), wake: Wake::default() };
+    let act =
+        |action| Decision { action, verdict: look.verdict(Reason::Issuing, "Being deleted"), wake: Wake::default() };
     if !look.seen.claimed {
         return act(Action::Rest);
     }
@@ -25,7 +26,9 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         return match remote_side(look) {
             Some(Remains::Token(token_id)) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
             Some(Remains::Denied(token_id, wake)) => {
-                let what = format!("token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it");
+                let what = format!(
+                    "token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it"
+                );
                 wait(look, &what, wake)
             }
             Some(Remains::Unresolved(at)) => {
@@ -36,7 +39,9 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         };
     }
     match &look.seen.secret {
-        SecretView::Present(facts) if facts.owner == SecretOwner::This && !look.desired.retain => act(Action::DeleteSecret),
+        SecretView::Present(facts) if facts.owner == SecretOwner::This && !look.desired.retain => {
+            act(Action::DeleteSecret)
+        }
         _ => act(Action::Release),
     }
 }

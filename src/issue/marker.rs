@@ -119,11 +119,7 @@ impl Marker {
         let (_, marker) = name.rsplit_once("[k8s:")?;
         let (cluster, rest) = marker.strip_suffix(']')?.split_once('/')?;
         let (owner, nonce) = rest.split_once('.')?;
-        Some(Self {
-            cluster: ClusterId::parse(cluster)?,
-            owner: OwnerId::parse(owner)?,
-            nonce: Nonce::parse(nonce)?,
-        })
+        Some(Self { cluster: ClusterId::parse(cluster)?, owner: OwnerId::parse(owner)?, nonce: Nonce::parse(nonce)? })
     }
 }
 

@@ -85,6 +85,7 @@ impl StatusRecord {
 
 /// The Secret that the resource names.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them at a time")]
 pub enum SecretView {
     /// There is none.
     Missing,
@@ -398,7 +399,6 @@ impl<'a> Observed<'a> {
         let recorded = record.attempt.as_ref().and_then(|nonce| self.log.get(nonce)).map(|a| a.at);
         recorded.or(record.issued_at).unwrap_or(Timestamp::MIN)
     }
-
 }
 
 const NOT_OURS: &str = "it is not this operator's";

@@ -9,6 +9,7 @@ mod drift;
 mod facts;
 mod held;
 mod issuing;
+mod pieces;
 mod properties;
 mod random;
 mod records;

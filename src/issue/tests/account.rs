@@ -82,8 +82,18 @@ fn a_retired_token_waits_for_the_account_to_open() {
 fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
     use Reason::*;
     let all = [
-        Issued, Issuing, WaitingForSlot, RateLimited, ApiUnavailable, AccountNotFound, AccountNotReady, Rejected,
-        SecretConflict, SecretWriteRefused, Throttled, Suspended,
+        Issued,
+        Issuing,
+        WaitingForSlot,
+        RateLimited,
+        ApiUnavailable,
+        AccountNotFound,
+        AccountNotReady,
+        Rejected,
+        SecretConflict,
+        SecretWriteRefused,
+        Throttled,
+        Suspended,
     ];
     let mut words = std::collections::BTreeSet::new();
     for reason in all {

@@ -80,10 +80,8 @@ fn a_proof_of_one_key_says_nothing_of_another() {
     assert_eq!(changed.action(), prove(7));
     let recovered = Scene::import().change(|s| {
         s.claimed = true;
-        s.local.proof = Some(crate::issue::observed::Proof {
-            key_sha256: lookalike(7).fingerprint("token-7"),
-            ..proof(7, false)
-        });
+        s.local.proof =
+            Some(crate::issue::observed::Proof { key_sha256: lookalike(7).fingerprint("token-7"), ..proof(7, false) });
     });
     assert_eq!(recovered.action(), prove(7), "another key was refused, not this one");
 }

@@ -74,7 +74,7 @@ fn a_token_that_datafast_dates_in_the_future_does_not_have_its_secret_written_fo
 }
 
 proptest! {
-    #![proptest_config(random::config(1000))]
+    #![proptest_config(random::config(200))]
 
     #[test]
     fn any_scene_comes_to_rest_at_the_cost_of_one_token(scene in random::scene(random::recent_time())) {

@@ -18,12 +18,7 @@ fn waits(scene: &Scene, words: &str) {
 }
 
 fn closed_gates() -> [Gate; 4] {
-    [
-        Gate::NotFound,
-        Gate::NotReady("no credential".into()),
-        Gate::RateLimited,
-        Gate::Unavailable("503".into()),
-    ]
+    [Gate::NotFound, Gate::NotReady("no credential".into()), Gate::RateLimited, Gate::Unavailable("503".into())]
 }
 
 #[test]

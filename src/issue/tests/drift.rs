@@ -12,7 +12,11 @@ fn rewrites(scene: &Scene) {
         other => panic!("{other:?} is no rewrite"),
     };
     assert_eq!(record, secret(1, ago(A_DAY)).record, "the record is as it was before somebody edited it");
-    scene.clone().change(|s| s.secret().record = record).change(|s| s.secret().drifted = false).says(Reason::Issued, true, "");
+    scene.clone().change(|s| s.secret().record = record).change(|s| s.secret().drifted = false).says(
+        Reason::Issued,
+        true,
+        "",
+    );
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 proptest! {
-    #![proptest_config(random::config(256))]
+    #![proptest_config(random::config(128))]
 
     #[test]
     fn last_used_never_goes_back_and_changes_at_most_every_five_minutes(

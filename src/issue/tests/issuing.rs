@@ -181,8 +181,7 @@ fn issuing_again_and_again_is_throttled_but_a_change_of_scope_is_not() {
 fn an_attempt_that_made_no_token_is_no_reason_to_wait() {
     let scene = Scene::secret_deleted().change(|s| {
         s.log.0.push(attempt(2, now(), Cause::KeyLost));
-        s.local.unsent =
-            Some(crate::issue::observed::Unsent { nonce: nonce(2), preflight: Preflight::Passed });
+        s.local.unsent = Some(crate::issue::observed::Unsent { nonce: nonce(2), preflight: Preflight::Passed });
     });
     assert_eq!(scene.action(), send(2, Cause::KeyLost));
 }

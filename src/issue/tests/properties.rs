@@ -10,7 +10,7 @@ use super::random;
 use super::scenes::HORIZON;
 
 proptest! {
-    #![proptest_config(random::config(1000))]
+    #![proptest_config(random::config(150))]
 
     #[test]
     fn deciding_never_panics_and_says_what_fits_together(

@@ -8,8 +8,7 @@ use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
 use crate::issue::observed::{
-    Desired, Gate, Held, Local, Preflight, Proof, Rejected, SecretFacts, SecretOwner, SecretView,
-    StatusRecord, Unsent,
+    Desired, Gate, Held, Local, Preflight, Proof, Rejected, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent,
 };
 use crate::issue::record::{Attempt, Cause, Log, Previous, SecretRecord};
 use crate::issue::snapshot::Snapshot;
@@ -97,7 +96,8 @@ pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strate
 }
 
 pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretRecord> {
-    let named = (ALL, any::<bool>()).prop_map(|(n, by_id)| if by_id { id(n).to_string() } else { nonce(n).to_string() });
+    let named =
+        (ALL, any::<bool>()).prop_map(|(n, by_id)| if by_id { id(n).to_string() } else { nonce(n).to_string() });
     let previous = vec((named, time.clone()).prop_map(|(token, since)| Previous { token, since }), 0..3);
     let hash = of(prop_oneof![Just(scope().hash()), Just(wider_scope().hash()), Just("edited".to_owned())]);
     let fingerprints = of(prop_oneof![ALL.prop_map(fingerprint), Just("edited".to_owned())]);
@@ -120,17 +120,19 @@ fn secrets(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Valu
         2 => Just(SecretOwner::Nobody),
         1 => Just(SecretOwner::Other("DataFastAccessToken/other".into())),
     ];
-    let keys = prop_oneof![5 => ALL.prop_map(|n| Some(key(n))), 1 => ALL.prop_map(|n| Some(lookalike(n))), 1 => Just(None)];
+    let keys =
+        prop_oneof![5 => ALL.prop_map(|n| Some(key(n))), 1 => ALL.prop_map(|n| Some(lookalike(n))), 1 => Just(None)];
     let edited = (owner.clone(), record(time.clone()), keys, any::<bool>())
         .prop_map(|(owner, record, key, drifted)| SecretFacts { owner, record, key, drifted });
     // A record in order, but for what a tenant then sets.
-    let in_order = (ALL, owner, time, any::<bool>(), any::<bool>()).prop_map(|(n, owner, at, drop_attempt, drop_key)| {
-        let mut facts = secret(n, at);
-        facts.owner = owner;
-        facts.record.attempt = facts.record.attempt.filter(|_| !drop_attempt);
-        facts.record.key_sha256 = facts.record.key_sha256.filter(|_| !drop_key);
-        facts
-    });
+    let in_order =
+        (ALL, owner, time, any::<bool>(), any::<bool>()).prop_map(|(n, owner, at, drop_attempt, drop_key)| {
+            let mut facts = secret(n, at);
+            facts.owner = owner;
+            facts.record.attempt = facts.record.attempt.filter(|_| !drop_attempt);
+            facts.record.key_sha256 = facts.record.key_sha256.filter(|_| !drop_key);
+            facts
+        });
     prop_oneof![1 => Just(SecretView::Missing), 4 => edited.prop_map(SecretView::Present), 4 => in_order.prop_map(SecretView::Present)]
 }
 
@@ -178,8 +180,8 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         1 => refusal.clone().prop_map(Preflight::Refused)
     ];
     let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
-    let holds = (MINE, time.clone(), of(refusal.clone()))
-        .prop_map(|(n, since, refused)| Held { refused, ..held(n, since) });
+    let holds =
+        (MINE, time.clone(), of(refusal.clone())).prop_map(|(n, since, refused)| Held { refused, ..held(n, since) });
     let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
         spec_hash: if wide { wider_scope() } else { scope() }.hash(),
         message: "no".into(),
@@ -191,7 +193,14 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         false => proof(n, proven),
     });
     let denied = prop::collection::btree_map(ALL.prop_map(id), time, 0..2);
-    (prop::option::weighted(0.2, holds), of(unsent), prop::option::weighted(0.2, refusal), prop::option::weighted(0.2, rejected), of(proofs), denied)
+    (
+        prop::option::weighted(0.2, holds),
+        of(unsent),
+        prop::option::weighted(0.2, refusal),
+        prop::option::weighted(0.2, rejected),
+        of(proofs),
+        denied,
+    )
         .prop_map(|(held, unsent, rewrite, rejected, proof, denied)| Local {
             held,
             in_flight: None,
@@ -216,7 +225,8 @@ fn snapshots(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Va
 
 /// A scene in which every record may be edited, and times are of this kind.
 pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Scene> {
-    let cluster = (prop::option::weighted(0.9, snapshots(time.clone())), secrets(time.clone()), log(time.clone()), statuses());
+    let cluster =
+        (prop::option::weighted(0.9, snapshots(time.clone())), secrets(time.clone()), log(time.clone()), statuses());
     (desired(), prop::bool::weighted(0.8), cluster, gates(), of(-2..20_i64), locals(time.clone()), time).prop_map(
         |(desired, claimed, (snapshot, secret, log, status), gate, free, local, at)| Scene {
             desired,

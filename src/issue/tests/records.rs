@@ -31,12 +31,15 @@ fn words() -> impl Strategy<Value = BTreeSet<String>> {
 }
 
 fn scopes() -> impl Strategy<Value = Scope> {
-    ("[a-z/]{1,6}", words(), words())
-        .prop_map(|(token_name, permissions, website_ids)| Scope { token_name, permissions, website_ids })
+    ("[a-z/]{1,6}", words(), words()).prop_map(|(token_name, permissions, website_ids)| Scope {
+        token_name,
+        permissions,
+        website_ids,
+    })
 }
 
 proptest! {
-    #![proptest_config(random::config(256))]
+    #![proptest_config(random::config(128))]
 
     #[test]
     fn a_written_log_reads_back(log in random::log(random::any_time())) {
@@ -117,7 +120,9 @@ fn entries_that_make_no_sense_are_left_out_and_the_others_count() {
     let good = Log(vec![attempt(1, ago(3), Cause::KeyLost)]);
     let inner = good.write().trim_matches(['[', ']']).to_owned();
     let too_new = Log(vec![attempt(2, later(A_DAY + 1), Cause::New)]).write().trim_matches(['[', ']']).to_owned();
-    let text = format!(r#"[1, null, {{}}, {{"nonce":"short","at":"2026-01-01T00:00:00Z","cause":"New"}}, {too_new}, {inner}]"#);
+    let text = format!(
+        r#"[1, null, {{}}, {{"nonce":"short","at":"2026-01-01T00:00:00Z","cause":"New"}}, {too_new}, {inner}]"#
+    );
     assert_eq!(Log::read(&annotations(&[(names::ATTEMPTS, text)]), now()), good);
     for garbage in ["", "{}", "[", "null", "\"[]\"", &"[".repeat(1 << 20), &"9".repeat(1 << 20)] {
         assert_eq!(Log::read(&annotations(&[(names::ATTEMPTS, garbage.to_owned())]), now()), Log::default());

@@ -1,156 +1,21 @@
 //! Scenes: one resource, its Secret and its account at one time, named after what has happened to them.
-//!
-//! A number stands for an attempt, its token and its key alike: `token(1)` is what attempt 1 made, and `key(1)` opens it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::datafast::{RawKey, Token, TokenId};
-use crate::issue::decide::{Action, Decision, RevokeCause, decide};
-use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
+use crate::datafast::{Token, TokenId};
+use crate::issue::decide::{Action, Decision, decide};
+use crate::issue::marker::OwnerId;
 use crate::issue::observed::{
-    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Proof, Refused, SecretFacts, SecretOwner,
-    SecretView, StatusRecord, Unsent,
+    AccountView, Desired, Gate, Local, Names, Observed, Preflight, SecretFacts, SecretOwner, SecretView, StatusRecord,
+    Unsent,
 };
-use crate::issue::record::{Attempt, Cause, Log, Previous, Scope, SecretRecord};
+use crate::issue::record::{Cause, Log, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::{Reason, Verdict};
 
-pub(super) const HORIZON: SignedDuration = SignedDuration::from_mins(2);
-pub(super) const A_DAY: i64 = 24 * 60;
-
-pub(super) fn now() -> Timestamp {
-    "2026-01-01T12:00:00Z".parse().unwrap()
-}
-
-/// Minutes before [`now`].
-pub(super) fn ago(minutes: i64) -> Timestamp {
-    now() - SignedDuration::from_mins(minutes)
-}
-
-/// Minutes after [`now`].
-pub(super) fn later(minutes: i64) -> Timestamp {
-    ago(-minutes)
-}
-
-pub(super) fn nonce(n: u8) -> Nonce {
-    Nonce::from_random([n; 7])
-}
-
-pub(super) fn id(n: u8) -> TokenId {
-    TokenId::parse(&format!("token-{n}")).unwrap()
-}
-
-pub(super) fn key(n: u8) -> Arc<RawKey> {
-    Arc::new(RawKey::parse(format!("dft_{n:03}-and-all-the-rest-{n:04}")).unwrap())
-}
-
-/// A key that looks like [`key`] wherever DataFast shows only its ends.
-pub(super) fn lookalike(n: u8) -> Arc<RawKey> {
-    Arc::new(RawKey::parse(format!("dft_{n:03}-made-up-by-a-tenant-{n:04}")).unwrap())
-}
-
-pub(super) fn fingerprint(n: u8) -> String {
-    key(n).fingerprint(id(n).as_str())
-}
-
-pub(super) fn scope() -> Scope {
-    Scope {
-        token_name: "team/agent".into(),
-        permissions: ["analytics:read".to_owned()].into(),
-        website_ids: BTreeSet::new(),
-    }
-}
-
-pub(super) fn wider_scope() -> Scope {
-    Scope { permissions: ["analytics:read".to_owned(), "goals:read".to_owned()].into(), ..scope() }
-}
-
-pub(super) fn me() -> OwnerId {
-    OwnerId::of("this resource")
-}
-
-/// Another resource, of another tenant.
-pub(super) fn victim() -> OwnerId {
-    OwnerId::of("another resource")
-}
-
-/// A token made by hand in DataFast's own interface.
-pub(super) fn unmarked(n: u8) -> Token {
-    Token {
-        id: id(n),
-        name: Some("made by hand".into()),
-        display_key: key(n).mask(),
-        permissions: scope().permissions,
-        website_ids: scope().website_ids,
-        last_used_at: None,
-        created_at: Some(ago(A_DAY)),
-    }
-}
-
-pub(super) fn token_of(owner: &OwnerId, n: u8) -> Token {
-    let marker = Marker { cluster: ClusterId::of("cluster"), owner: owner.clone(), nonce: nonce(n) };
-    Token { name: Some(marker.name(&scope().token_name)), ..unmarked(n) }
-}
-
-/// What this resource's attempt `n` made.
-pub(super) fn token(n: u8) -> Token {
-    token_of(&me(), n)
-}
-
-pub(super) fn attempt(n: u8, at: Timestamp, cause: Cause) -> Attempt {
-    Attempt { nonce: nonce(n), at, cause }
-}
-
-pub(super) fn previous(n: u8, since: Timestamp) -> Previous {
-    Previous { token: nonce(n).to_string(), since }
-}
-
-/// This resource's Secret, with the key of token `n`.
-pub(super) fn secret(n: u8, issued_at: Timestamp) -> SecretFacts {
-    let record = SecretRecord {
-        attempt: Some(nonce(n)),
-        token_id: Some(id(n)),
-        issued_at: Some(issued_at),
-        previous: Vec::new(),
-        spec_hash: Some(scope().hash()),
-        key_sha256: Some(fingerprint(n)),
-        request: None,
-    };
-    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), drifted: false }
-}
-
-/// Two lists that show the same, the last one begun at `begun`.
-pub(super) fn lists(begun: Timestamp, tokens: &[Token]) -> Snapshot {
-    let mut snapshot = Snapshot::new(HORIZON, begun - SignedDuration::from_secs(1), tokens.to_vec());
-    snapshot.listed(begun, tokens.to_vec());
-    snapshot
-}
-
-pub(super) fn refused(retry_at: Timestamp) -> Refused {
-    Refused { message: "exceeded quota: secrets=0".into(), retry_at }
-}
-
-pub(super) fn held(n: u8, since: Timestamp) -> Held {
-    Held {
-        nonce: nonce(n),
-        token_id: id(n),
-        since,
-        spec_hash: scope().hash(),
-        key_sha256: fingerprint(n),
-        refused: None,
-    }
-}
-
-pub(super) fn proof(n: u8, proven: bool) -> Proof {
-    Proof { token_id: id(n), key_sha256: fingerprint(n), proven }
-}
-
-pub(super) fn revoke(n: u8, cause: RevokeCause) -> Action {
-    Action::Revoke { token_id: id(n), cause }
-}
+pub(super) use super::pieces::*;
 
 /// Everything that `decide` looks at. Fields may be set at will: a test says in what it differs from a named scene.
 #[derive(Clone, Debug)]
@@ -218,12 +83,8 @@ impl Scene {
     pub(super) fn settled() -> Self {
         let mut scene = Self::new().with_attempts(&[(1, A_DAY)]).listing(&[token(1)]);
         scene.secret = SecretView::Present(secret(1, ago(A_DAY)));
-        scene.status = StatusRecord {
-            token_id: Some(id(1)),
-            attempt: Some(nonce(1)),
-            retiring: BTreeSet::new(),
-            ready: true,
-        };
+        scene.status =
+            StatusRecord { token_id: Some(id(1)), attempt: Some(nonce(1)), retiring: BTreeSet::new(), ready: true };
         scene
     }
 

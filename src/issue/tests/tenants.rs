@@ -170,7 +170,7 @@ fn foreign(scene: &Scene) -> bool {
 }
 
 proptest! {
-    #![proptest_config(random::config(2000))]
+    #![proptest_config(random::config(400))]
 
     #[test]
     fn no_record_however_edited_revokes_or_takes_over_a_token_of_others(scene in random::scene(random::recent_time())) {

@@ -1,0 +1,248 @@
+//! Record, preflight, send, swap: the steps that bring a key from DataFast into a Secret.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::memory::{Memory, lock};
+use super::observe::{desired, owner_id};
+use super::perform::Work;
+use super::secret::Recipe;
+use super::{Error, token, words};
+use crate::account::CallError;
+use crate::api::names;
+use crate::datafast::{self, Effect, Issued, NewToken, RawKey, TokenId};
+use crate::issue::marker::{Marker, Nonce};
+use crate::issue::observed::{Held, Preflight, Refused, Rejected, Unsent};
+use crate::issue::record::{Attempt, Cause, Log, SecretRecord};
+
+/// A key of the length of DataFast's, for dry runs.
+const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
+
+impl Work<'_> {
+    /// The record, and at the same time the dry run of what it is for.
+    pub(super) async fn record(&mut self, again: Option<Nonce>, cause: Cause, keep: Vec<Attempt>) -> Result<(), Error> {
+        let nonce = again.unwrap_or_else(|| Nonce::from_random(rand::random()));
+        let mut log = Log(keep);
+        log.0.push(Attempt { nonce: nonce.clone(), at: Timestamp::now(), cause });
+        let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: log.write() } });
+        let (patched, preflight) = tokio::join!(self.patch_metadata(metadata), self.preflight());
+        self.take_over(patched)?;
+        lock(&self.memory).local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
+        self.note_preflight(preflight?);
+        match cause {
+            Cause::Vanished => {
+                self.warn("TokenVanished", "The token was deleted at DataFast: a new one is issued").await
+            }
+            Cause::KeyLost => {
+                let note = format!(
+                    "Secret {:?} was deleted or its key changed: a new token is issued",
+                    self.resource.secret_name()
+                );
+                self.warn("KeyLost", &note).await;
+            }
+            Cause::New | Cause::ScopeChanged | Cause::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// Dry-runs the Secret as it will be.
+    pub(super) async fn preflight(&self) -> Result<Result<(), String>, Error> {
+        let Ok(placeholder) = RawKey::parse(PLACEHOLDER.to_owned()) else { return Ok(Ok(())) };
+        let id = "0".repeat(24);
+        let record = SecretRecord {
+            attempt: Some(Nonce::from_random([0; 7])),
+            token_id: TokenId::parse(&id).ok(),
+            issued_at: Some(Timestamp::now()),
+            spec_hash: Some(desired(&self.resource).scope.hash()),
+            key_sha256: Some(placeholder.fingerprint(&id)),
+            ..SecretRecord::default()
+        };
+        let secret = self.rendered(&record, &placeholder, &placeholder.mask());
+        match self.secrets.write(&secret, true).await {
+            Ok(_) => Ok(Ok(())),
+            Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => Ok(Err(words(&kube::Error::Api(refusal)))),
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => Err(Error::Conflict("the Secret")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn note_preflight(&self, outcome: Result<(), String>) {
+        let mut memory = lock(&self.memory);
+        let preflight = match outcome {
+            Ok(()) => Preflight::Passed,
+            Err(message) => Preflight::Refused(memory.refused(message)),
+        };
+        if let Some(unsent) = &mut memory.local.unsent {
+            unsent.preflight = preflight;
+        }
+    }
+
+    fn rendered(&self, record: &SecretRecord, key: &RawKey, display_key: &str) -> Secret {
+        let view = self.account.view();
+        let base_url = view.base_url.unwrap_or_default();
+        let recipe = Recipe { resource: &self.resource, record, key, display_key, base_url: &base_url };
+        recipe.secret(self.secret.as_ref())
+    }
+
+    /// Sends the request in a task of its own: whatever becomes of this look, the answer is taken in.
+    pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause) {
+        let scope = desired(&self.resource).scope;
+        let marker =
+            Marker { cluster: self.ctx.cluster.clone(), owner: owner_id(&self.resource), nonce: nonce.clone() };
+        let new = NewToken {
+            name: marker.name(&scope.token_name),
+            permissions: scope.permissions.clone(),
+            website_ids: scope.website_ids.clone(),
+        };
+        {
+            let mut memory = lock(&self.memory);
+            memory.local.unsent = None;
+            memory.local.in_flight = Some(nonce.clone());
+        }
+        let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
+        let (spec_hash, this) = (scope.hash(), token::reference(&self.resource));
+        let task = self.ctx.requests.spawn(async move {
+            let deadline = Instant::now() + ctx.settings.horizon / 4;
+            let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
+            let now = Timestamp::now();
+            {
+                let mut memory = lock(&memory);
+                memory.local.in_flight = None;
+                match answer {
+                    Ok(issued) => {
+                        ctx.metrics.issued(token::KIND, cause.as_str());
+                        take_in(&mut memory, issued, nonce, spec_hash, now);
+                    }
+                    Err(error) => note_not_issued(&mut memory, error, nonce, spec_hash),
+                }
+            }
+            // Whoever began this may have given up waiting.
+            account.wake(this);
+        });
+        let _ = task.await;
+    }
+
+    pub(super) async fn swap(&mut self, record: SecretRecord) -> Result<(), Error> {
+        let Some(key) = lock(&self.memory).key() else {
+            lock(&self.memory).let_go();
+            return Ok(());
+        };
+        let view = self.account.view();
+        let listed = record.token_id.as_ref().and_then(|id| view.snapshot.as_ref()?.get(id));
+        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
+        let secret = self.rendered(&record, &key, &display_key);
+        let was_there = self.secret.is_some();
+        match self.secrets.write(&secret, false).await {
+            Ok(written) => {
+                self.secret = Some(written);
+                {
+                    let mut memory = lock(&self.memory);
+                    memory.let_go();
+                    memory.accepted();
+                }
+                tracing::info!(token_id = ?record.token_id.as_ref().map(TokenId::as_str), display_key, "the Secret holds a new key");
+                let note = format!("Token {display_key} is in Secret {:?}", self.resource.secret_name());
+                let reason = if was_there { "Rotated" } else { "Issued" };
+                self.ctx.events.normal(&self.resource.object_ref(&()), reason, note).await;
+            }
+            // It may be our own write, answered twice: what is there now tells.
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => {
+                self.read_secret().await?;
+                let there = self.secret.as_ref().and_then(|s| s.annotations().get(names::ATTEMPT).cloned());
+                if there.is_some() && there == record.attempt.as_ref().map(ToString::to_string) {
+                    lock(&self.memory).let_go();
+                }
+            }
+            Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
+                let mut memory = lock(&self.memory);
+                let refused = memory.refused(words(&kube::Error::Api(refusal)));
+                if let Some(held) = &mut memory.local.held {
+                    held.refused = Some(refused);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
+        super::observe::key_of(&self.resource, self.secret.as_ref()?, Timestamp::now())
+    }
+
+    pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
+        let Some(key) = self.key_in_secret() else { return Ok(()) };
+        let view = self.account.view();
+        let listed = record.token_id.as_ref().and_then(|id| view.snapshot.as_ref()?.get(id));
+        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
+        let secret = self.rendered(&record, &key, &display_key);
+        match self.secrets.write(&secret, false).await {
+            Ok(written) => {
+                self.secret = Some(written);
+                let mut memory = lock(&self.memory);
+                memory.local.rewrite = None;
+                memory.accepted();
+                tracing::info!("the Secret was brought up to date");
+                Ok(())
+            }
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await,
+            Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
+                let mut memory = lock(&self.memory);
+                let refused: Refused = memory.refused(words(&kube::Error::Api(refusal)));
+                memory.local.rewrite = Some(refused);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn take_in(memory: &mut Memory, issued: Issued, nonce: Nonce, spec_hash: String, now: Timestamp) {
+    memory.taken();
+    memory.local.rejected = None;
+    // Without a key in the answer the token is of no use: a list, or the account's own snapshot, shows it as lost.
+    let Some(key) = issued.key else { return };
+    memory.local.held = Some(Held {
+        nonce,
+        key_sha256: key.fingerprint(issued.token.id.as_str()),
+        token_id: issued.token.id,
+        since: now,
+        spec_hash,
+        refused: None,
+    });
+    memory.keep(key);
+}
+
+/// An attempt that surely made no token can be used again; one that may have is looked for by list.
+fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_hash: String) {
+    let effect = match &error {
+        CallError::NotSent => Effect::None,
+        CallError::DataFast(error) => error.effect(),
+    };
+    if effect == Effect::None {
+        memory.local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
+    }
+    if let CallError::DataFast(datafast::Error::Rejected { message, .. }) = error {
+        let retry_at = memory.rejected_until();
+        memory.local.rejected = Some(Rejected { spec_hash, message, retry_at });
+    }
+}
+
+/// The API server understood, and said no: quota, admission, RBAC, validation.
+fn is_refusal(status: &kube::core::Status) -> bool {
+    (400..500).contains(&status.code) && status.code != 429 && !is_race(status)
+}
+
+/// Somebody else was faster.
+fn is_race(status: &kube::core::Status) -> bool {
+    status.is_conflict() || status.is_already_exists() || status.is_not_found() && !names_namespace(status)
+}
+
+/// 404 on a create is the namespace's.
+fn names_namespace(status: &kube::core::Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
