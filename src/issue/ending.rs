@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::decide::{Action, Decision, Look, RevokeCause, Wake};
+use super::decide::{Action, Decision, RevokeCause, Wake};
+use super::look::Look;
 use super::observed::{SecretOwner, SecretView};
 use super::record::Attempt;
 use super::verdict::Reason;

@@ -2,9 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Look, retiring};
-use super::observed::{Desired, Holding, Observed};
+use super::holding::Holding;
+use super::look::Look;
+use super::observed::{Desired, Observed};
 use super::snapshot::Listed;
+use super::superseded::retiring;
 
 /// `lastUsedAt` is written at most this often for a resource, so that busy tokens make no storm of writes.
 pub const LAST_USED_EVERY: SignedDuration = SignedDuration::from_mins(5);

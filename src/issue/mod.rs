@@ -8,10 +8,14 @@
 pub mod decide;
 mod ending;
 pub mod facts;
+pub mod holding;
+mod issuing;
+mod look;
 pub mod marker;
 pub mod observed;
 pub mod record;
 pub mod snapshot;
+mod superseded;
 #[cfg(test)]
 mod tests;
 pub mod throttle;

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use crate::api::names;
 use crate::datafast::TokenId;
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Holding, SecretFacts, SecretOwner, SecretView};
+use crate::issue::holding::Holding;
+use crate::issue::observed::{SecretFacts, SecretOwner, SecretView};
 use crate::issue::record::{Cause, Log, Previous, SecretRecord};
 use crate::issue::verdict::Reason;
 

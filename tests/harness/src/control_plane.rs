@@ -124,7 +124,8 @@ impl ControlPlane {
     }
 
     /// The audit log, one JSON object a line: bodies of all requests and answers, except those of Secrets, events, leases
-    /// and tokens of service accounts, for which there is only who did what. It is written before the answer is sent.
+    /// and tokens of service accounts, for which there is only who did what. What the admin reads is not in it. It is
+    /// written before the answer is sent.
     pub fn audit_log(&self) -> PathBuf {
         self.dir.join("audit.log")
     }

@@ -1,0 +1,120 @@
+//! Which token a Secret holds: told from its record, its key and the account's list, none of which is trusted alone.
+
+use super::observed::{Observed, SecretFacts, SecretOwner, SecretView};
+use super::record::Scope;
+use super::snapshot::Listed;
+use crate::datafast::{RawKey, TokenId};
+
+const NOT_OURS: &str = "it is not this operator's";
+
+/// Which token the Secret holds.
+#[derive(Clone, Debug)]
+pub enum Holding<'a> {
+    /// None: there is no Secret, or its key is gone or changed.
+    Nothing,
+    /// Not ours to say: the Secret is somebody else's. Why, for people.
+    Foreign(String),
+    /// One that no list can confirm yet, nor deny.
+    Unconfirmed(Option<&'a TokenId>),
+    /// One that was deleted at DataFast.
+    Vanished,
+    /// One without our marker; whether the key is its own must be proved first.
+    Unproven(&'a Listed),
+    /// A live token of this resource.
+    Live(&'a Listed),
+}
+
+impl<'a> Observed<'a> {
+    /// Which token the Secret holds.
+    pub fn holding(&'a self, wanted: &Scope) -> Holding<'a> {
+        let SecretView::Present(facts) = &self.secret else { return Holding::Nothing };
+        match &facts.owner {
+            SecretOwner::This => self.holding_own(facts),
+            SecretOwner::Other(owner) => Holding::Foreign(format!("it belongs to {owner}")),
+            SecretOwner::Nobody => self.holding_import(facts, wanted),
+        }
+    }
+
+    fn holding_own(&'a self, facts: &'a SecretFacts) -> Holding<'a> {
+        let record = &facts.record;
+        let Some(key) = facts.key.as_deref() else { return Holding::Nothing };
+        if let (Some(id), Some(sha)) = (&record.token_id, &record.key_sha256)
+            && key.fingerprint(id.as_str()) != *sha
+        {
+            return Holding::Nothing;
+        }
+        let Some(snapshot) = self.account.snapshot else { return Holding::Unconfirmed(record.token_id.as_ref()) };
+        let by_attempt = || record.attempt.as_ref().and_then(|nonce| snapshot.by_attempt(&self.owner, nonce));
+        let by_id = || record.token_id.as_ref().and_then(|id| snapshot.get(id));
+        // The id may have been edited or dropped; marker and key together still say which token it is.
+        let by_key = || self.own_tokens().find(|listed| key.fits(&listed.token.display_key) == Some(true));
+        let listed = by_attempt().or_else(by_id).or_else(|| record.token_id.is_none().then(by_key).flatten());
+        match listed {
+            Some(listed) if key.fits(&listed.token.display_key) == Some(false) => Holding::Nothing,
+            Some(listed) if self.licence(listed) => Holding::Live(listed),
+            Some(listed) => match self.import_obstacle(listed, key) {
+                None => Holding::Unproven(listed),
+                Some(_) => Holding::Nothing,
+            },
+            None => match &record.token_id {
+                Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => Holding::Vanished,
+                Some(id) => Holding::Unconfirmed(Some(id)),
+                None => Holding::Nothing,
+            },
+        }
+    }
+
+    /// A Secret that nobody owns is taken over where it asks for that by naming a token, or where its key is that of a
+    /// token of this resource: then its annotations were dropped by mistake.
+    fn holding_import(&'a self, facts: &'a SecretFacts, wanted: &Scope) -> Holding<'a> {
+        let asks = facts.record.token_id.as_ref();
+        let Some(snapshot) = self.account.snapshot else {
+            return match (asks, self.status.token_id.is_some() && facts.key.is_some()) {
+                (None, false) => Holding::Foreign(NOT_OURS.into()),
+                _ => Holding::Unconfirmed(None),
+            };
+        };
+        let Some(key) = facts.key.as_deref() else {
+            return Holding::Foreign(match asks {
+                Some(_) => format!("it asks to be imported, but its entry {:?} holds no key", self.names.key),
+                None => NOT_OURS.into(),
+            });
+        };
+        let own = || self.own_tokens().find(|listed| key.fits(&listed.token.display_key) == Some(true));
+        match (asks.map(|id| (id, snapshot.get(id))), own()) {
+            (_, Some(listed)) => match self.import_obstacle(listed, key) {
+                None => Holding::Unproven(listed),
+                Some(why) => Holding::Foreign(format!("its key looks like this resource's, but {why}")),
+            },
+            (Some((_, Some(listed))), None) => match self.import_obstacle(listed, key) {
+                None if !wanted.allows_as_is(&listed.token) => Holding::Foreign(format!(
+                    "it asks to be imported, but token {} has other permissions or websites than this resource asks for",
+                    listed.token.id
+                )),
+                None => Holding::Unproven(listed),
+                Some(why) => Holding::Foreign(format!("it asks to be imported, but {why}")),
+            },
+            (Some((id, None)), None) => {
+                Holding::Foreign(format!("it asks to be imported, but the account has no token {id}"))
+            }
+            (None, None) => Holding::Foreign(NOT_OURS.into()),
+        }
+    }
+
+    /// Why a token can't be adopted, if so; the proof of possession comes after.
+    fn import_obstacle(&self, listed: &Listed, key: &RawKey) -> Option<String> {
+        let id = &listed.token.id;
+        let refuted = self.local.proof.as_ref().is_some_and(|proof| {
+            !proof.proven && proof.token_id == *id && key.fingerprint(id.as_str()) == proof.key_sha256
+        });
+        if self.taken.contains(id) {
+            Some(format!("token {id} is another resource's"))
+        } else if key.fits(&listed.token.display_key) != Some(true) {
+            Some(format!("the key in it is not that of token {id} ({})", listed.token.display_key))
+        } else if refuted {
+            Some(format!("DataFast does not take its key as that of token {id}"))
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Issuing: what must be true before a request is sent, and what the Secret's record says once it holds the key.
+
+use super::decide::{Action, Decision, Wake};
+use super::look::Look;
+use super::marker::Nonce;
+use super::observed::{Held, Preflight, Unsent};
+use super::record::{Attempt, Cause, Previous, SecretRecord};
+use super::snapshot::{Listed, Snapshot};
+use super::superseded::retiring;
+use super::throttle;
+use super::verdict::Reason;
+
+pub(super) fn token_needed(look: &Look<'_>) -> Option<Decision> {
+    let cause = look.need?;
+    look.closed()
+        .or_else(|| no_slot(look))
+        .or_else(|| rejected(look))
+        .or_else(|| throttled(look, cause))
+        .or_else(|| issue(look, cause))
+}
+
+pub(super) fn has_no_slot(look: &Look<'_>) -> bool {
+    look.seen.account.free.is_some_and(|free| free <= 0)
+}
+
+fn no_slot(look: &Look<'_>) -> Option<Decision> {
+    let account = look.seen.names.account;
+    // A token whose key is lost makes room for its successor.
+    let makes_room = look.need == Some(Cause::KeyLost) && retiring(look).next().is_some();
+    if !has_no_slot(look) || makes_room {
+        return None;
+    }
+    let message =
+        format!("DataFastAccount {account:?} has no free slot: it goes on when a token of the account is deleted");
+    look.wait(Reason::WaitingForSlot, message, Wake::account())
+}
+
+fn rejected(look: &Look<'_>) -> Option<Decision> {
+    let rejected = look.seen.local.rejected.as_ref()?;
+    if rejected.spec_hash != look.desired.scope.hash() || look.now >= rejected.retry_at {
+        return None;
+    }
+    let message =
+        format!("DataFast refused the request: {:?}. Correct spec, or the account's credential", rejected.message);
+    look.wait(Reason::Rejected, message, Wake::at(rejected.retry_at))
+}
+
+fn throttled(look: &Look<'_>, cause: Cause) -> Option<Decision> {
+    if !matches!(cause, Cause::KeyLost | Cause::Vanished) {
+        return None;
+    }
+    let mut issued = look.seen.log.clone();
+    // An attempt that made no token is no reason to wait.
+    issued.0.retain(|a| look.seen.local.unsent.as_ref().is_none_or(|unsent| unsent.nonce != a.nonce));
+    let at = throttle::not_before(&issued, look.now)?;
+    let message = format!(
+        "Its token was deleted or its Secret was changed again and again: the next is issued at {at:.0}. Find out what does that"
+    );
+    look.wait(Reason::Throttled, message, Wake::at(at))
+}
+
+/// The attempt that is recorded as the current one and has made no token.
+fn unsent<'a>(look: &Look<'a>) -> Option<(&'a Unsent, &'a Attempt)> {
+    let unsent = look.seen.local.unsent.as_ref()?;
+    let current = look.seen.log.current().filter(|current| current.nonce == unsent.nonce)?;
+    Some((unsent, current))
+}
+
+/// Whether nothing is left to do but to send the request.
+pub(super) fn may_send(look: &Look<'_>) -> bool {
+    let held_up = |cause| rejected(look).or_else(|| throttled(look, cause)).is_some();
+    let is_ready =
+        |(unsent, current): (&Unsent, &Attempt)| unsent.preflight == Preflight::Passed && is_fresh(look, current);
+    unsent(look).is_some_and(is_ready) && !look.need.is_some_and(held_up)
+}
+
+fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {
+    let Some((unsent, _)) = unsent(look) else {
+        return look.act(record(look, None, cause));
+    };
+    match &unsent.preflight {
+        Preflight::Refused(refused) if look.now < refused.retry_at => {
+            let name = look.seen.names.secret;
+            let message = format!("Secret {name:?} would be refused, so no token is issued: {}", refused.message);
+            look.wait(Reason::SecretWriteRefused, message, Wake::at(refused.retry_at))
+        }
+        Preflight::Refused(_) | Preflight::Unknown => look.act(Action::Preflight),
+        Preflight::Passed if may_send(look) => look.act(Action::Send { nonce: unsent.nonce.clone(), cause }),
+        // The horizon is counted from the recorded time: an old entry would be given up before its request ends.
+        Preflight::Passed => look.act(record(look, Some(unsent.nonce.clone()), cause)),
+    }
+}
+
+/// Whether an attempt was recorded so lately that its request ends well within the horizon.
+fn is_fresh(look: &Look<'_>, attempt: &Attempt) -> bool {
+    let age = look.now.duration_since(attempt.at);
+    !age.is_negative() && age <= look.seen.horizon / 4
+}
+
+pub(super) fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Action {
+    let stays = |attempt: &&Attempt| {
+        let absent = |snapshot: &Snapshot| snapshot.is_absent(&look.seen.owner, &attempt.nonce, attempt.at);
+        let is_gone = look.seen.account.snapshot.is_some_and(absent);
+        again.as_ref() != Some(&attempt.nonce) && (!is_gone || throttle::counts(attempt.cause, attempt.at, look.now))
+    };
+    let keep = look.seen.log.0.iter().filter(stays).cloned().collect();
+    Action::Record { again, cause, keep }
+}
+
+/// The Secret's record once it holds the key at hand: what it held before becomes `previous`.
+pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
+    let before = look.seen.secret_record();
+    let mut previous: Vec<Previous> = before.map(|b| b.previous.clone()).unwrap_or_default();
+    let names =
+        |listed: &Listed| look.seen.attempt_of(listed).map_or_else(|| listed.token.id.to_string(), ToString::to_string);
+    let replaced = look.seen.own_tokens().filter(|listed| listed.token.id != held.token_id);
+    let replaced =
+        replaced.filter(|listed| look.current() == Some(&listed.token.id) || look.seen.status.names(&listed.token.id));
+    for token in replaced.map(names).collect::<Vec<_>>() {
+        if previous.iter().all(|p| p.token != token) {
+            previous.push(Previous { token, since: look.now });
+        }
+    }
+    previous.retain(|p| !is_known_gone(look, p));
+    SecretRecord {
+        attempt: Some(held.nonce.clone()),
+        token_id: Some(held.token_id.clone()),
+        issued_at: Some(look.now),
+        previous,
+        spec_hash: Some(held.spec_hash.clone()),
+        key_sha256: Some(held.key_sha256.clone()),
+        request: before.and_then(|b| b.request.clone()),
+    }
+}
+
+fn is_known_gone(look: &Look<'_>, previous: &Previous) -> bool {
+    let Some(snapshot) = look.seen.account.snapshot else { return false };
+    let late_enough = snapshot.begun().duration_since(previous.since) >= look.seen.horizon;
+    let is_listed = snapshot.tokens().any(|listed| {
+        listed.token.id.as_str() == previous.token
+            || look.seen.attempt_of(listed).is_some_and(|nonce| nonce.as_str() == previous.token)
+    });
+    late_enough && !is_listed
+}

@@ -1,0 +1,187 @@
+//! Import: a Secret that names a token is taken over instead of issuing, if the token is rightly its own.
+
+use datafast_harness::{condition, wait_gone};
+use datafast_operator::api::names;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt, api::PostParams};
+use serde_json::json;
+
+use crate::world::{WAIT, World, text_in};
+
+#[tokio::test]
+async fn a_token_made_by_hand_is_taken_over_and_then_managed() {
+    let w = World::new().await;
+    let (id, key) = w.made_by_hand(&["analytics:read"]);
+    w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": key })).await;
+    let template = json!({ "labels": { "team": "growth" }, "data": { "env": "T=$(TOKEN)" } });
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": template })).await;
+    let issued = w.issued("agent").await;
+    assert_eq!((&issued.token.id, &issued.token.key), (&id, &key));
+    assert_eq!(issued.resource.status.unwrap().token_name.as_deref(), Some("made by hand"));
+    assert_eq!(issued.secret.labels()[names::MANAGED_BY], names::MANAGER);
+    assert_eq!(issued.secret.labels()["team"], "growth");
+    assert_eq!(text_in(&issued.secret, "env"), format!("T={key}"));
+    assert_eq!(w.posts(), 0);
+
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert!(!w.account.live_tokens().iter().any(|token| token.id == id), "it was the operator's own by then");
+}
+
+#[tokio::test]
+async fn a_token_of_any_scope_can_prove_itself() {
+    let w = World::new().await;
+    // It may not ask for the account: DataFast knows it all the same.
+    let (id, key) = w.made_by_hand(&["goals:read"]);
+    w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": key })).await;
+    w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
+    assert_eq!(w.issued("agent").await.token.id, id);
+    assert_eq!(w.posts(), 0);
+}
+
+/// Applies a resource with a Secret that asks for what it must not get: both stay as they are, and the message has this
+/// word.
+async fn is_refused(w: &World, id: &str, data: serde_json::Value, word: &str) {
+    let secret = w.create_secret("agent", json!({ names::TOKEN_ID: id }), data).await;
+    let posts = w.posts();
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let ready = w.says("agent", "SecretConflict").await;
+    assert!(ready.status == "False" && ready.message.contains(word), "{word:?} is not in {:?}", ready.message);
+    let resource = w.resource("agent").await;
+    assert!(condition(&resource, "Stalled").is_some_and(|stalled| stalled.status == "True"), "{:?}", resource.status);
+    assert_eq!(resource.status.unwrap().token_id, None);
+    w.event("agent", "SecretConflict").await;
+    w.polls(2).await;
+    assert_eq!(w.secret("agent").await, secret, "it is left as it is");
+    assert_eq!((w.posts(), w.deletes()), (posts, 0));
+}
+
+#[tokio::test]
+async fn a_token_of_another_scope_is_not_taken_over() {
+    let w = World::new().await;
+    let (id, key) = w.made_by_hand(&["goals:read", "analytics:read"]);
+    is_refused(&w, &id, json!({ "token": key }), "permissions").await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_token_is_no_proof() {
+    let w = World::new().await;
+    let ((id, _), (_, other)) = (w.made_by_hand(&["analytics:read"]), w.made_by_hand(&["analytics:read"]));
+    is_refused(&w, &id, json!({ "token": other }), &id).await;
+}
+
+#[tokio::test]
+async fn a_made_up_key_with_the_right_ends_is_no_proof() {
+    let w = World::new().await;
+    let (id, key) = w.made_by_hand(&["analytics:read"]);
+    let forged = format!("{}{}{}", &key[..7], "x".repeat(33), &key[key.len() - 4..]);
+    is_refused(&w, &id, json!({ "token": forged }), &id).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_there_is_not_taken_over() {
+    let w = World::new().await;
+    let (_, key) = w.made_by_hand(&["analytics:read"]);
+    is_refused(&w, "65f1c0ffee0123456789abcd", json!({ "token": key }), "65f1c0ffee0123456789abcd").await;
+}
+
+#[tokio::test]
+async fn an_entry_without_a_key_is_not_taken_over() {
+    let w = World::new().await;
+    let (id, key) = w.made_by_hand(&["analytics:read"]);
+    is_refused(&w, &id, json!({ "other": key }), "token").await;
+}
+
+#[tokio::test]
+async fn a_token_of_another_resource_is_not_taken_over() {
+    let w = World::new().await;
+    let other = w.neighbour().await;
+    other.apply("owner", json!({ "permissions": ["analytics:read"] })).await;
+    let taken = other.issued("owner").await;
+    is_refused(&w, &taken.token.id, json!({ "token": taken.token.key }), &taken.token.id).await;
+    let after = other.issued("owner").await;
+    assert_eq!(after.resource.resource_version(), taken.resource.resource_version());
+    assert_eq!(after.secret, taken.secret);
+}
+
+#[tokio::test]
+async fn a_conflict_ends_when_the_secret_goes() {
+    let w = World::new().await;
+    let (id, _) = w.made_by_hand(&["analytics:read"]);
+    w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": "not-its-key" })).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.says("agent", "SecretConflict").await;
+    w.delete_secret("agent").await;
+    assert_ne!(w.issued("agent").await.token.id, id);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_retained_secret_is_taken_over_by_its_resource_when_that_comes_back() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
+    let before = w.issued("agent").await;
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let after = w.issued("agent").await;
+    assert_eq!((&after.token.id, after.secret.uid()), (&before.token.id, before.secret.uid()));
+    assert_ne!(after.resource.uid(), before.resource.uid());
+    assert_eq!(w.posts(), 1);
+
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+}
+
+/// As a backup tool does: what was in the cluster is created again, annotations and all, under new uids and without
+/// status.
+async fn restore(w: &World, resource: &datafast_operator::api::DataFastAccessToken, secret: &Secret) {
+    let mut secret = Secret { immutable: None, ..secret.clone() };
+    secret.metadata.resource_version = None;
+    secret.metadata.uid = None;
+    secret.metadata.managed_fields = None;
+    w.secrets().create(&PostParams::default(), &secret).await.unwrap();
+    let mut resource = resource.clone();
+    resource.metadata.resource_version = None;
+    resource.metadata.uid = None;
+    resource.metadata.managed_fields = None;
+    resource.metadata.finalizers = None;
+    resource.status = None;
+    w.tokens().create(&PostParams::default(), &resource).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_taken_over() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
+    let backup = w.issued("agent").await;
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    w.delete_secret("agent").await;
+    wait_gone(&w.secrets(), "agent", WAIT).await;
+    restore(&w, &backup.resource, &backup.secret).await;
+    let after = w.issued("agent").await;
+    assert_eq!(after.token.id, backup.token.id);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_restored_secret_of_an_earlier_token_is_replaced() {
+    let w = World::new().await;
+    let rotation = json!({ "overlap": "0s" });
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
+    let old = w.issued("agent").await;
+    w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": rotation })).await;
+    let new = w.issued_alone("agent").await;
+    assert_ne!(new.token.id, old.token.id);
+
+    let annotations = old.secret.annotations().clone();
+    w.patch_secret("agent", json!({ "metadata": { "annotations": annotations }, "data": old.secret.data })).await;
+    let restored = w.secret("agent").await.resource_version();
+    let after = w.issued_alone("agent").await;
+    assert_eq!(after.token.permissions, ["goals:read"]);
+    assert_ne!(after.secret.resource_version(), restored);
+    w.polls(2).await;
+    assert_eq!(w.issued_alone("agent").await.token.id, after.token.id, "it has come to rest");
+}

@@ -1,0 +1,163 @@
+//! What becomes of token and Secret when the resource goes.
+
+use datafast_harness::{condition, eventually, wait_gone};
+use datafast_operator::api::names;
+use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt, api::DeleteParams};
+use serde_json::json;
+
+use crate::world::{WAIT, World};
+
+#[tokio::test]
+async fn a_deleted_resource_takes_its_token_and_its_secret_along() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("agent").await;
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
+    assert_eq!((w.posts(), w.deletes()), (1, 1));
+    w.event("agent", "Revoked").await;
+}
+
+#[tokio::test]
+async fn retain_leaves_token_and_secret_to_their_users() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
+    let before = w.issued("agent").await;
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    w.polls(2).await;
+    assert_eq!(w.account.issued_tokens().len(), 1);
+    let secret = w.secret("agent").await;
+    assert_eq!(secret.data, before.secret.data);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_suspended_resource_changes_nothing_until_it_is_deleted() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let before = w.issued("agent").await;
+    w.apply("agent", json!({ "permissions": ["goals:read"], "suspend": true, "secret": { "labels": { "a": "b" } } }))
+        .await;
+    w.apply("never", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    assert_eq!(w.says("agent", "Suspended").await.status, "True", "its key still works");
+    assert_eq!(w.says("never", "Suspended").await.status, "False");
+    w.polls(2).await;
+    assert_eq!(w.secret("agent").await.resource_version(), before.secret.resource_version());
+    assert!(w.secrets().get_opt("never").await.unwrap().is_none());
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+
+    w.delete("agent").await;
+    w.delete("never").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.tokens(), "never", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+}
+
+#[tokio::test]
+async fn a_suspended_resource_goes_on_where_it_stopped() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    w.says("agent", "Suspended").await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued_alone("agent").await;
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_datafast_and_says_so() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("agent").await;
+    let fault = w
+        .account
+        .set_fault(Fault::new(Operation::DeleteAccessToken, Kind::Status { status: 503, body: FaultBody::Html }));
+    w.delete("agent").await;
+    eventually("its status says why it waits", WAIT, || async {
+        let resource = w.resource("agent").await;
+        condition(&resource, "Ready").filter(|ready| ready.message.contains("Deletion waits")).ok_or(resource.status)
+    })
+    .await;
+    assert_eq!(w.account.issued_tokens().len(), 1);
+    w.secret("agent").await;
+    w.account.release(fault);
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+}
+
+#[tokio::test]
+async fn an_abandoned_resource_goes_without_datafast() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = w.issued("agent").await.token;
+    w.account.revoke_credential();
+    w.account_says("CredentialsRejected").await;
+    w.delete("agent").await;
+    w.annotate("agent", json!({ names::ABANDON: "true" })).await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
+    assert_eq!(w.account.issued_tokens().len(), 1);
+    let note = w.event("agent", "Abandoned").await;
+    assert!(note.contains(&token.id), "it names what is left: {note}");
+}
+
+#[tokio::test]
+async fn what_was_abandoned_is_reported_and_left_alone() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = w.issued("agent").await.token;
+    w.annotate("agent", json!({ names::ABANDON: "true" })).await;
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    let unclaimed = eventually("the account reports the token", WAIT, || async {
+        let status = w.account_resource().await.status.unwrap_or_default();
+        if status.unclaimed.is_empty() { Err(status) } else { Ok(status.unclaimed) }
+    })
+    .await;
+    assert_eq!(unclaimed.len(), 1);
+    assert_eq!(unclaimed[0].token_id, token.id);
+    assert_eq!(unclaimed[0].token_name, token.name);
+    assert_eq!(unclaimed[0].display_key.as_ref(), Some(&token.display_key));
+    w.polls(2).await;
+    assert_eq!((w.account.issued_tokens().len(), w.deletes()), (1, 0));
+    let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();
+    assert_eq!((tokens.managed, tokens.retiring, tokens.unclaimed, tokens.foreign), (0, 0, 1, 1));
+}
+
+#[tokio::test]
+async fn a_deleted_namespace_is_finished_with_all_tokens_revoked() {
+    let w = World::new().await;
+    for name in ["a", "b", "c"] {
+        w.apply(name, json!({ "permissions": ["analytics:read"] })).await;
+    }
+    for name in ["a", "b", "c"] {
+        w.issued(name).await;
+    }
+    let namespaces: Api<Namespace> = Api::all(w.client.clone());
+    namespaces.delete(&w.namespace, &DeleteParams::default()).await.unwrap();
+    wait_gone(&namespaces, &w.namespace, WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!((w.posts(), w.deletes()), (3, 3));
+}
+
+#[tokio::test]
+async fn an_account_stays_as_long_as_a_resource_refers_to_it() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("agent").await;
+    eventually("the account is held", WAIT, || async {
+        let finalizers = w.account_resource().await.finalizers().to_vec();
+        if finalizers.iter().any(|f| f == names::FINALIZER_IN_USE) { Ok(()) } else { Err(finalizers) }
+    })
+    .await;
+    w.accounts().delete(&w.name, &DeleteParams::default()).await.unwrap();
+    w.polls(1).await;
+    assert!(w.account_resource().await.metadata.deletion_timestamp.is_some());
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), [], "the account was there to revoke it with");
+    wait_gone(&w.accounts(), &w.name, WAIT).await;
+}

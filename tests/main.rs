@@ -1,0 +1,27 @@
+//! The operator as a process, a real API server, and DataFast's API in memory: what users can rely on, one file per
+//! topic, one test per promise.
+//!
+//! Most of a test's time is waiting (accounts are listed every ten seconds), so run more of them at once than there are
+//! cores: `cargo test --test e2e -- --test-threads=16`. Most share one control plane and one operator, and have a
+//! namespace and an account of their own; see [`world::World`]. `make control-plane` builds the former's programs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
+
+mod accounts;
+mod adoption;
+mod crash;
+mod deletion;
+mod faults;
+mod issuing;
+mod key_loss;
+mod lost_answers;
+mod manifests;
+mod outage;
+mod quiet;
+mod record;
+mod refusal;
+mod scope;
+mod secrecy;
+mod shutdown;
+mod telemetry;
+mod tenants;
+mod world;

@@ -1,0 +1,62 @@
+//! Where nothing changes, nothing is written.
+
+use datafast_harness::eventually;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::world::{WAIT, World};
+
+/// The resource versions of all that the operator writes to.
+async fn versions(w: &World) -> Vec<String> {
+    let mut versions = vec![w.account_resource().await.resource_version().unwrap()];
+    versions
+        .extend(w.tokens().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));
+    versions
+        .extend(w.secrets().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));
+    versions
+}
+
+#[tokio::test]
+async fn what_has_settled_is_not_written_again() {
+    let w = World::new().await;
+    w.apply("plain", json!({ "permissions": ["analytics:read"] })).await;
+    let secret = json!({ "labels": { "a": "b" }, "data": { "env": "$(TOKEN) $$(TOKEN)" } });
+    w.apply("rendered", json!({ "permissions": ["goals:read", "analytics:read"], "secret": secret })).await;
+    w.apply("retiring", json!({ "permissions": ["analytics:read"] })).await;
+    w.create_secret("foreign", json!({}), json!({ "token": "not ours" })).await;
+    w.apply("foreign", json!({ "permissions": ["analytics:read"] })).await;
+    for name in ["plain", "rendered", "retiring"] {
+        w.issued(name).await;
+    }
+    w.apply("retiring", json!({ "permissions": ["goals:read"] })).await;
+    w.issued("retiring").await;
+    w.says("foreign", "SecretConflict").await;
+    w.polls(2).await;
+    let (before, posts, writes) = (versions(&w).await, w.posts(), w.writes());
+    w.polls(4).await;
+    assert_eq!(versions(&w).await, before);
+    assert_eq!(w.writes(), writes);
+    assert_eq!((w.posts(), w.deletes()), (posts, 0));
+}
+
+#[tokio::test]
+async fn the_first_use_shows_at_the_next_poll_and_later_ones_now_and_then() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = w.issued("agent").await.token;
+    w.polls(1).await;
+    let first = Timestamp::now() - SignedDuration::from_mins(2);
+    w.account.use_token(&token.id, first);
+    eventually("the first use shows", WAIT, || async {
+        let status = w.resource("agent").await.status.unwrap();
+        let shown = status.last_used_at.map(|time| time.0.as_second());
+        if shown == Some(first.as_second()) { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    w.polls(1).await;
+    let before = w.resource("agent").await.resource_version();
+    w.account.use_token(&token.id, Timestamp::now());
+    w.polls(3).await;
+    assert_eq!(w.resource("agent").await.resource_version(), before, "not written within five minutes");
+}

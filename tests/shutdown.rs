@@ -1,0 +1,130 @@
+//! SIGTERM comes at a bad time: the operator ends within 20 s, and a key that DataFast issued is not dropped.
+
+use std::time::Duration;
+
+use datafast_harness::{Ended, Operator, apply_yaml, eventually};
+use datafast_sandbox::{Fault, FaultId, Kind, Operation};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::json;
+
+use crate::world::{ARGS, Plane, Setup, WAIT, World, key_in, start};
+
+/// A world whose operator waits for DataFast's answer.
+async fn waiting(plane: &Plane, operator_args: &[&str]) -> (Operator, World, FaultId) {
+    let operator = start(&plane.cluster, None, operator_args).await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    w.account_says("Connected").await;
+    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    (operator, w, hold)
+}
+
+fn ends_in_time(ended: &Ended) {
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.after < Duration::from_secs(20), "{ended:?}");
+}
+
+#[tokio::test]
+async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret() {
+    let plane = Plane::take().await;
+    let (operator, w, hold) = waiting(&plane, &["--allow-plain-http", "--horizon", "2s"]).await;
+    let answer = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(operator.is_running().unwrap(), "it waits for the answer");
+        w.account.release(hold);
+    };
+    let (ended, ()) = tokio::join!(operator.terminate(), answer);
+    ends_in_time(&ended.unwrap());
+    let key = key_in(&w.secret("agent").await, &w.resource("agent").await);
+    let live: Vec<_> = w.account.issued_tokens().into_iter().map(|token| token.key).collect();
+    assert_eq!(live, [key]);
+
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.issued_alone("agent").await;
+    w.polls(2).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn at_shutdown_an_answer_that_does_not_come_is_given_up() {
+    let plane = Plane::take().await;
+    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    ends_in_time(&operator.terminate().await.unwrap());
+    // Now that nobody waits for it, the token is issued.
+    w.account.release(hold);
+    eventually("there is a token", WAIT, || async { w.account.issued_tokens().pop() }).await;
+
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.issued_alone("agent").await;
+    w.event("agent", "LostAttemptRevoked").await;
+    w.polls(2).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}
+
+/// The Secret could have been written when the token was asked for, and no longer when the key is there.
+#[tokio::test]
+async fn at_shutdown_a_key_that_no_secret_takes_leaves_no_token_for_good() {
+    let plane = Plane::take().await;
+    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    let policy = format!(
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{ name: shut-{0} }}
+spec:
+  matchConstraints:
+    namespaceSelector: {{ matchLabels: {{ kubernetes.io/metadata.name: {0} }} }}
+    resourceRules: [{{ apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [secrets] }}]
+  validations: [{{ expression: "false", message: not now }}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{ name: shut-{0} }}
+spec: {{ policyName: shut-{0}, validationActions: [Deny] }}
+"#,
+        w.namespace
+    );
+    apply_yaml(&w.client, "test", "", &policy).await.unwrap();
+    let probe = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let secrets = w.secrets();
+    eventually("the policy is in force", WAIT, || async { secrets.create(&params, &probe).await.err() }).await;
+    w.account.release(hold);
+    let ready = w.says("agent", "SecretWriteRefused").await;
+    assert!(ready.message.contains("not now"), "{ready:?}");
+    assert_eq!(w.account.issued_tokens().len(), 1, "the key is kept, for the Secret may come");
+    ends_in_time(&operator.terminate().await.unwrap());
+
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(w.client.clone());
+    bindings.delete(&format!("shut-{}", w.namespace), &DeleteParams::default()).await.unwrap();
+    eventually("the policy is gone", WAIT, || secrets.create(&params, &probe)).await;
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.issued_alone("agent").await;
+    w.polls(2).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_idle_operator_ends_at_once() {
+    let plane = Plane::take().await;
+    let operator = start(&plane.cluster, None, &ARGS).await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let before = w.issued("agent").await;
+    let ended = operator.terminate().await.unwrap();
+    assert!(ended.status.success() && ended.after < Duration::from_secs(5), "{ended:?}");
+
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.polls(2).await;
+    let after = w.issued("agent").await;
+    assert_eq!((after.secret, after.resource.status), (before.secret, before.resource.status));
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}

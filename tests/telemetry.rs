@@ -1,0 +1,133 @@
+//! Probes and metrics.
+
+use std::collections::BTreeMap;
+
+use datafast_harness::{condition, eventually, wait_gone};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use serde_json::json;
+
+use crate::world::{ARGS, Plane, SYSTEM, Setup, WAIT, World, shared_get, start};
+
+/// Every sample: name and labels as they are printed, and its value.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+/// The sum of all samples of a name whose labels have all of these.
+fn sum(samples: &BTreeMap<String, f64>, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let fits = |sample: &str| {
+        let rest = sample.strip_prefix(name).unwrap_or("-");
+        (rest.is_empty() || rest.starts_with('{'))
+            && labels.iter().all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
+    };
+    samples.iter().filter(|(sample, _)| fits(sample)).map(|(_, value)| value).sum()
+}
+
+async fn metrics() -> (String, BTreeMap<String, f64>) {
+    let (status, text) = shared_get("/metrics").await;
+    assert_eq!(status, 200);
+    let parsed = samples(&text);
+    (text, parsed)
+}
+
+#[tokio::test]
+async fn probes_answer() {
+    World::new().await;
+    for path in ["/healthz", "/readyz"] {
+        let (status, text) = shared_get(path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+    }
+    assert_eq!(shared_get("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn metrics_count_what_is_done() {
+    let w = World::new().await;
+    w.account_says("Connected").await;
+    let (_, before) = metrics().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
+    w.issued("agent").await;
+    w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
+    w.issued_alone("agent").await;
+    let account = [("account", &*w.name)];
+    eventually("the account's tokens are counted", WAIT, || async {
+        let (text, now) = metrics().await;
+        let managed = sum(&now, "datafast_tokens", &[account[0], ("state", "managed")]);
+        if managed == 1.0 { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let (text, now) = metrics().await;
+    let more = |name: &str, labels: &[(&str, &str)]| sum(&now, name, labels) - sum(&before, name, labels);
+    assert_eq!(sum(&now, "datafast_account_ready", &account), 1.0, "{text}");
+    assert_eq!(sum(&now, "datafast_leader", &[]), 1.0, "{text}");
+    for (name, labels) in [
+        ("datafast_tokens_issued_total", &[("kind", "DataFastAccessToken"), ("cause", "New")][..]),
+        ("datafast_tokens_issued_total", &[("kind", "DataFastAccessToken"), ("cause", "ScopeChanged")]),
+        ("datafast_tokens_revoked_total", &[("kind", "DataFastAccessToken"), ("cause", "Retired")]),
+        ("datafast_api_requests_total", &[("operation", "list_access_tokens"), ("code", "200")]),
+        ("datafast_api_request_duration_seconds_count", &[("operation", "delete_access_token")]),
+        ("datafast_reconcile_duration_seconds_count", &[("kind", "DataFastAccessToken")]),
+    ] {
+        assert!(more(name, labels) >= 1.0, "{name} {labels:?} in\n{text}");
+    }
+    assert!(more("datafast_api_requests_total", &[("operation", "create_access_token"), ("code", "200")]) >= 2.0);
+    for name in ["datafast_reconcile_errors", "datafast_tokens", "datafast_leader"] {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} in\n{text}");
+    }
+
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    let (_, after) = metrics().await;
+    let deleted = [("cause", "Deleted")];
+    let revoked = "datafast_tokens_revoked_total";
+    assert!(sum(&after, revoked, &deleted) > sum(&before, revoked, &deleted));
+}
+
+/// Tenants can make as many names as they like; no monitoring can bear as many labels.
+#[tokio::test]
+async fn no_label_is_the_name_of_a_namespaced_object() {
+    let w = World::new().await;
+    let other = w.neighbour().await;
+    other.apply("agent-with-a-telling-name", json!({ "permissions": ["analytics:read"] })).await;
+    other.issued("agent-with-a-telling-name").await;
+    let (text, _) = metrics().await;
+    assert!(!text.contains("agent-with-a-telling-name") && !text.contains(&other.namespace), "{text}");
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_leaves_the_metrics() {
+    let w = World::new().await;
+    w.account_says("Connected").await;
+    let name = format!("account=\"{}\"", w.name);
+    eventually("it is in the metrics", WAIT, || async { metrics().await.0.contains(&name).then_some(()) }).await;
+    w.accounts().delete(&w.name, &Default::default()).await.unwrap();
+    wait_gone(&w.accounts(), &w.name, WAIT).await;
+    eventually("it is in them no more", WAIT, || async { (!metrics().await.0.contains(&name)).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn an_operator_with_all_defaults_takes_the_lease_and_works() {
+    let plane = Plane::take().await;
+    let operator = start(&plane.cluster, None, &["--allow-plain-http"]).await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued_alone("agent").await;
+    let leases: Api<Lease> = Api::namespaced(w.client.clone(), SYSTEM);
+    let spec = leases.get("datafast-operator").await.unwrap().spec.unwrap();
+    assert!(spec.holder_identity.is_some_and(|holder| !holder.is_empty()));
+    assert_eq!(spec.lease_duration_seconds, Some(15));
+    assert!(operator.terminate().await.unwrap().status.success());
+
+    // What it held is let go at the end, so that the next one need not wait.
+    let _next = start(&plane.cluster, None, &ARGS).await;
+    let spec = leases.get("datafast-operator").await.unwrap().spec.unwrap();
+    assert!(spec.holder_identity.is_none_or(|holder| holder.is_empty()));
+    w.apply("other", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("other").await;
+    assert!(condition(&w.resource("agent").await, "Ready").is_some_and(|ready| ready.status == "True"));
+}

@@ -1,0 +1,244 @@
+//! The world of a test: a namespace, an account at DataFast, and an operator that manages it.
+
+mod operator;
+mod sight;
+
+use std::{sync::Arc, time::Duration};
+
+use datafast_harness::{ControlPlane, eventually, namespace};
+use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
+use datafast_sandbox::{Account, AccountOptions, Fault, ForeignToken, Operation};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, start};
+pub(crate) use sight::{Issued, key_in, text_in};
+
+/// Long enough for several polls of an account on a busy machine.
+pub(crate) const WAIT: Duration = Duration::from_secs(90);
+
+/// Where the operator's credentials are.
+pub(crate) const SYSTEM: &str = datafast_harness::OPERATOR_NAMESPACE;
+
+/// A namespace, and an account that its resources belong to.
+pub(crate) struct World {
+    pub(crate) cluster: Arc<ControlPlane>,
+    /// May do everything.
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    /// At DataFast.
+    pub(crate) account: Account,
+    /// The `DataFastAccount`, and the Secret with its credential.
+    pub(crate) name: String,
+}
+
+/// How a world is made.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// At DataFast.
+    pub(crate) account: AccountOptions,
+    /// Fields of the `DataFastAccount`, in place of the usual ones.
+    pub(crate) spec: Option<Value>,
+    /// What the Secret has for a credential; none: what it should have.
+    pub(crate) credential: Option<&'static str>,
+    /// Met from the first call on.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl World {
+    /// A world that the shared operator manages.
+    pub(crate) async fn new() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// As [`World::new`], but not quite as usual.
+    pub(crate) async fn with(setup: Setup) -> Self {
+        Self::on(shared().await, setup).await
+    }
+
+    /// As [`World::new`], with a fault that the operator's first call meets already.
+    pub(crate) async fn faulty(fault: Fault) -> Self {
+        Self::with(Setup { fault: Some(fault), ..Setup::default() }).await
+    }
+
+    /// A world on a control plane of choice.
+    pub(crate) async fn on(cluster: Arc<ControlPlane>, setup: Setup) -> Self {
+        let client = cluster.admin().await.unwrap();
+        let namespace = namespace(&client, "e2e").await.unwrap();
+        let account = sandbox().account(AccountOptions { name: Some(namespace.clone()), ..setup.account });
+        if let Some(fault) = setup.fault {
+            account.set_fault(fault);
+        }
+        let world = Self { cluster, client, name: namespace.clone(), namespace, account };
+        world.set_credential(setup.credential.unwrap_or(&world.account.credential())).await;
+        world.set_account(setup.spec.unwrap_or(json!({}))).await;
+        world
+    }
+
+    /// Another namespace with the same account.
+    pub(crate) async fn neighbour(&self) -> Self {
+        let namespace = namespace(&self.client, "e2e").await.unwrap();
+        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone() }
+    }
+
+    pub(crate) fn tokens(&self) -> Api<DataFastAccessToken> {
+        self.api()
+    }
+
+    pub(crate) fn secrets(&self) -> Api<Secret> {
+        self.api()
+    }
+
+    pub(crate) fn accounts(&self) -> Api<DataFastAccount> {
+        Api::all(self.client.clone())
+    }
+
+    pub(crate) fn credentials(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), SYSTEM)
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Writes the `DataFastAccount`: the sandbox's address, a short poll interval, and these fields.
+    pub(crate) async fn set_account(&self, spec: Value) -> DataFastAccount {
+        let mut whole = json!({
+            "credentialsSecretRef": { "name": self.name },
+            "baseUrl": sandbox().base_url(),
+            "pollInterval": "10s",
+        });
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let manifest = json!({
+            "apiVersion": "datafa.st/v1alpha1",
+            "kind": "DataFastAccount",
+            "metadata": { "name": self.name },
+            "spec": whole,
+        });
+        apply(&self.accounts(), &self.name, &manifest).await
+    }
+
+    /// Writes the Secret with the credential.
+    pub(crate) async fn set_credential(&self, credential: &str) {
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": self.name },
+            "stringData": { "token": credential },
+        });
+        apply(&self.credentials(), &self.name, &secret).await;
+    }
+
+    /// Writes a resource as a user would: with this spec, and the world's account.
+    pub(crate) async fn apply(&self, name: &str, spec: Value) -> DataFastAccessToken {
+        apply(&self.tokens(), name, &self.manifest(name, spec)).await
+    }
+
+    /// A manifest with the world's account.
+    pub(crate) fn manifest(&self, name: &str, mut spec: Value) -> Value {
+        spec["accountRef"] = json!({ "name": self.name });
+        json!({
+            "apiVersion": "datafa.st/v1alpha1",
+            "kind": "DataFastAccessToken",
+            "metadata": { "name": name, "namespace": self.namespace },
+            "spec": spec,
+        })
+    }
+
+    /// Deletes a resource, without waiting.
+    pub(crate) async fn delete(&self, name: &str) {
+        self.tokens().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Deletes a Secret.
+    pub(crate) async fn delete_secret(&self, name: &str) {
+        self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Merges annotations into those of a resource; null takes one away.
+    pub(crate) async fn annotate(&self, name: &str, annotations: Value) {
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        self.tokens().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Merges something into a Secret.
+    pub(crate) async fn patch_secret(&self, name: &str, patch: Value) {
+        self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Creates a Secret of somebody else, and returns it as it is stored.
+    pub(crate) async fn create_secret(&self, name: &str, annotations: Value, data: Value) -> Secret {
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name, "annotations": annotations },
+            "stringData": data,
+        });
+        let secret = serde_json::from_value(secret).unwrap();
+        self.secrets().create(&PostParams::default(), &secret).await.unwrap()
+    }
+
+    /// A token that somebody made by hand, and that the account's credential may delete. Returns its id and its key.
+    pub(crate) fn made_by_hand(&self, permissions: &[&str]) -> (String, String) {
+        let id = self.account.add_token(ForeignToken {
+            name: Some("made by hand".to_owned()),
+            permissions: Some(permissions.iter().map(ToString::to_string).collect()),
+            created_by: Some(self.account.credential_id()),
+            ..ForeignToken::default()
+        });
+        let key = self.account.tokens().into_iter().find(|token| token.id == id).unwrap().key;
+        (id, key)
+    }
+
+    /// How many tokens the operator asked for.
+    pub(crate) fn posts(&self) -> u64 {
+        self.account.count(Operation::CreateAccessToken)
+    }
+
+    /// How many tokens the operator asked to delete.
+    pub(crate) fn deletes(&self) -> u64 {
+        self.account.count(Operation::DeleteAccessToken)
+    }
+
+    /// Waits until so many lists that begin after now have been answered. Whatever the operator makes of the last but
+    /// one, it has had a whole poll interval to do.
+    pub(crate) async fn polls(&self, number: usize) {
+        let start = Timestamp::now();
+        eventually(&format!("{number} lists"), WAIT, || async {
+            let requests = self.account.requests();
+            let lists = requests.iter().filter(|r| r.operation == Some(Operation::ListAccessTokens) && r.at > start);
+            let answered = lists.filter(|list| list.status.is_some()).count();
+            if answered >= number { Ok(()) } else { Err(answered) }
+        })
+        .await;
+    }
+}
+
+/// Whatever went wrong must not go on in the world of a test that has ended; and what the operator said tells why.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.account.clear_faults();
+        if std::thread::panicking() {
+            sight::print_logs(self);
+        }
+    }
+}
+
+/// Server-side apply, as a user.
+pub(crate) async fn apply<K>(api: &Api<K>, name: &str, manifest: &Value) -> K
+where
+    K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+{
+    api.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(manifest)).await.unwrap()
+}

@@ -1,0 +1,142 @@
+//! What is slow to start, and so is shared: control planes, the operator, the sandbox.
+
+use std::{
+    future,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    thread,
+};
+
+use datafast_harness::{ControlPlane, Operator, OperatorOptions, install};
+use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
+use datafast_sandbox::{Options, Sandbox};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+
+/// How most tests run the operator: at once, and with a horizon that a test can wait for.
+pub(crate) const ARGS: [&str; 4] = ["--allow-plain-http", "--leader-elect=false", "--horizon", "2s"];
+
+/// The operator's program.
+pub(crate) fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_datafast-operator").into()
+}
+
+/// The one sandbox of this process. It runs in a thread of its own, because a test's runtime ends with the test.
+pub(crate) fn sandbox() -> &'static Sandbox {
+    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                sender.send(Sandbox::start(Options::default()).await.unwrap()).unwrap();
+                future::pending::<()>().await;
+            });
+        });
+        receiver.recv().unwrap()
+    })
+}
+
+/// The shared control plane, with the operator at work in all of its namespaces.
+pub(crate) async fn shared() -> Arc<ControlPlane> {
+    shared_operator().await;
+    ControlPlane::shared().await.unwrap()
+}
+
+/// The operator of [`shared`].
+pub(crate) async fn shared_operator() -> &'static Operator {
+    static OPERATOR: OnceCell<Operator> = OnceCell::const_new();
+    OPERATOR
+        .get_or_init(|| async {
+            let cluster = ControlPlane::shared().await.unwrap();
+            install(&cluster).await.unwrap();
+            start(&cluster, None, &ARGS).await
+        })
+        .await
+}
+
+/// Starts an operator under its own identity, and waits until it is ready. `server`: in place of the API server.
+pub(crate) async fn start(cluster: &ControlPlane, server: Option<&str>, args: &[&str]) -> Operator {
+    let kubeconfig = cluster.kubeconfig_operator(server).unwrap();
+    let operator = Operator::start(OperatorOptions::new(binary(), kubeconfig).args(args.iter().copied())).unwrap();
+    operator.wait_ready().await.unwrap();
+    operator
+}
+
+/// A control plane without an operator, for one test alone: to kill operators, or the API server. The next test may get
+/// it once this value is dropped; so let the operators on it be dropped first.
+pub(crate) struct Plane {
+    pub(crate) cluster: Arc<ControlPlane>,
+    _permit: SemaphorePermit<'static>,
+}
+
+/// More of them at once would be slower than one after the other.
+static PERMITS: Semaphore = Semaphore::const_new(2);
+static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
+
+impl Plane {
+    pub(crate) async fn take() -> Self {
+        let _permit = PERMITS.acquire().await.unwrap();
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let cluster = match idle {
+            Some(cluster) => cluster,
+            None => Arc::new(ControlPlane::start().await.unwrap()),
+        };
+        install(&cluster).await.unwrap();
+        let client = cluster.admin().await.unwrap();
+        clear::<DataFastAccessToken>(&client).await;
+        clear::<DataFastAccount>(&client).await;
+        Self { cluster, _permit }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(self.cluster.clone());
+        }
+    }
+}
+
+/// Removes what an earlier test left, its operator being gone.
+async fn clear<K>(client: &Client)
+where
+    K: Clear + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    for object in Api::<K>::all(client.clone()).list(&ListParams::default()).await.unwrap() {
+        let (api, name) = (K::api_of(client, &object), object.name_any());
+        let release = json!({ "metadata": { "finalizers": null } });
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(release)).await.unwrap();
+        // One that waited for its finalizer only is gone now.
+        let _ = api.delete(&name, &DeleteParams::default()).await;
+    }
+}
+
+trait Clear: Resource<DynamicType = ()> + Sized {
+    fn api_of(client: &Client, object: &Self) -> Api<Self>;
+}
+
+impl Clear for DataFastAccessToken {
+    fn api_of(client: &Client, object: &Self) -> Api<Self> {
+        Api::namespaced(client.clone(), &object.namespace().unwrap())
+    }
+}
+
+impl Clear for DataFastAccount {
+    fn api_of(client: &Client, _: &Self) -> Api<Self> {
+        Api::all(client.clone())
+    }
+}
+
+/// What the shared operator answers to a GET, with a connection of its own: a client belongs to its test's runtime.
+pub(crate) async fn shared_get(path: &str) -> (u16, String) {
+    let url = format!("{}{path}", shared_operator().await.url());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}

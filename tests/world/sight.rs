@@ -1,0 +1,190 @@
+//! What users can see: conditions, Secrets, events; and who asked the API server for what.
+
+use std::{fs, time::Duration};
+
+use datafast_harness::{condition, eventually};
+use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
+use datafast_sandbox::TokenView;
+use k8s_openapi::{
+    api::{core::v1::Secret, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::Value;
+
+use super::{WAIT, World};
+
+/// A resource, its Secret, and the live token whose key is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Issued {
+    pub(crate) resource: DataFastAccessToken,
+    pub(crate) secret: Secret,
+    pub(crate) token: TokenView,
+}
+
+impl Issued {
+    /// The ids in `status.retiring`.
+    pub(crate) fn retiring(&self) -> Vec<String> {
+        let status = self.resource.status.clone().unwrap_or_default();
+        status.retiring.into_iter().map(|retiring| retiring.token_id).collect()
+    }
+}
+
+/// An entry of a Secret as text; empty where there is none.
+pub(crate) fn text_in(secret: &Secret, entry: &str) -> String {
+    let value = secret.data.as_ref().and_then(|data| data.get(entry));
+    value.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()
+}
+
+/// The raw key in a resource's Secret.
+pub(crate) fn key_in(secret: &Secret, resource: &DataFastAccessToken) -> String {
+    text_in(secret, resource.secret_key())
+}
+
+impl World {
+    /// Waits until a resource says that it has what its spec asks for, and it is true: the key in its Secret is that of
+    /// the live token that its status names.
+    #[track_caller]
+    pub(crate) fn issued<'a>(&'a self, name: &'a str) -> impl Future<Output = Issued> + use<'a> {
+        eventually(&format!("{name} is issued"), WAIT, move || self.look(name))
+    }
+
+    /// Waits until a resource is issued and the account has this one token only, beside what was not issued through the
+    /// API.
+    #[track_caller]
+    pub(crate) fn issued_alone<'a>(&'a self, name: &'a str) -> impl Future<Output = Issued> + use<'a> {
+        eventually(&format!("{name} is issued and has the only token"), WAIT, move || async move {
+            let issued = self.look(name).await?;
+            let live = self.account.issued_tokens();
+            if live.len() == 1 { Ok(issued) } else { Err(format!("live tokens: {live:#?}")) }
+        })
+    }
+
+    async fn look(&self, name: &str) -> Result<Issued, String> {
+        let resource = self.tokens().get(name).await.map_err(|e| e.to_string())?;
+        let ready = condition(&resource, "Ready").ok_or("no condition Ready")?;
+        let status = resource.status.clone().unwrap_or_default();
+        let current = ready.observed_generation == resource.metadata.generation
+            && status.observed_generation == resource.metadata.generation;
+        if !current || ready.status != "True" || ready.reason != "Issued" {
+            return Err(format!("generation {:?}, {status:#?}", resource.metadata.generation));
+        }
+        let secret = self.secrets().get(&resource.secret_name()).await.map_err(|e| e.to_string())?;
+        let key = key_in(&secret, &resource);
+        let token = self.account.live_tokens().into_iter().find(|token| token.key == key);
+        let token = token.ok_or("the Secret holds no live token's key")?;
+        if status.token_id.as_deref() != Some(&token.id) {
+            return Err(format!("the Secret holds the key of {}, status is {status:#?}", token.id));
+        }
+        Ok(Issued { resource, secret, token })
+    }
+
+    /// Waits until a resource is not ready, or still is, for this reason, in its present generation.
+    #[track_caller]
+    pub(crate) fn says<'a>(&'a self, name: &'a str, reason: &'a str) -> impl Future<Output = Condition> + use<'a> {
+        self.says_one_of(name, &[reason])
+    }
+
+    /// As [`World::says`], with several reasons that are right.
+    #[track_caller]
+    pub(crate) fn says_one_of<'a>(
+        &'a self,
+        name: &'a str,
+        reasons: &[&'a str],
+    ) -> impl Future<Output = Condition> + use<'a> {
+        let reasons = reasons.to_vec();
+        eventually(&format!("{name} says {reasons:?}"), WAIT, move || {
+            let reasons = reasons.clone();
+            async move {
+                let resource = self.tokens().get(name).await.map_err(|e| e.to_string())?;
+                let ready = condition(&resource, "Ready").filter(|ready| {
+                    ready.observed_generation == resource.metadata.generation && reasons.contains(&&*ready.reason)
+                });
+                ready.ok_or_else(|| format!("{:#?}", resource.status))
+            }
+        })
+    }
+
+    /// Waits until the account resource is ready, or is not, for this reason.
+    #[track_caller]
+    pub(crate) fn account_says<'a>(&'a self, reason: &'a str) -> impl Future<Output = Condition> + use<'a> {
+        eventually(&format!("the account says {reason}"), WAIT, move || async move {
+            let account = self.account_resource().await;
+            let ready = condition(&account, "Ready").filter(|ready| ready.reason == reason);
+            ready.ok_or_else(|| format!("{:#?}", account.status))
+        })
+    }
+
+    pub(crate) async fn resource(&self, name: &str) -> DataFastAccessToken {
+        self.tokens().get(name).await.unwrap()
+    }
+
+    pub(crate) async fn account_resource(&self) -> DataFastAccount {
+        self.accounts().get(&self.name).await.unwrap()
+    }
+
+    pub(crate) async fn secret(&self, name: &str) -> Secret {
+        self.secrets().get(name).await.unwrap()
+    }
+
+    /// Waits for an event about a resource, and returns its text.
+    #[track_caller]
+    pub(crate) fn event<'a>(&'a self, name: &'a str, reason: &'a str) -> impl Future<Output = String> + use<'a> {
+        eventually(&format!("an event {reason} about {name}"), Duration::from_secs(30), move || async move {
+            let events = self.events(name).await;
+            let found = events.iter().find(|event| event.reason.as_deref() == Some(reason));
+            found.map(|event| event.note.clone().unwrap_or_default()).ok_or_else(|| reasons(&events))
+        })
+    }
+
+    /// The events about a resource.
+    pub(crate) async fn events(&self, name: &str) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let events = api.list(&ListParams::default()).await.unwrap();
+        let is_about = |event: &Event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name));
+        events.into_iter().filter(is_about).collect()
+    }
+
+    /// What the operator has asked the API server to change in this namespace, events aside: `create secrets`,
+    /// `create secrets, dry run`, `patch datafastaccesstokens/status`.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(&self.namespace));
+        lines.filter_map(|line| write(&serde_json::from_str(line).ok()?, &self.namespace)).collect()
+    }
+}
+
+fn write(entry: &Value, namespace: &str) -> Option<String> {
+    let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (verb, resource) = (text("/verb"), text("/objectRef/resource"));
+    let is_operators = text("/user/username") == "system:serviceaccount:datafast-system:datafast-operator";
+    let is_read = ["get", "list", "watch"].contains(&verb);
+    if !is_operators || is_read || resource == "events" || text("/objectRef/namespace") != namespace {
+        return None;
+    }
+    let subresource = Some(text("/objectRef/subresource")).filter(|name| !name.is_empty());
+    let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
+    let dry_run = if text("/requestURI").contains("dryRun=All") { ", dry run" } else { "" };
+    Some(format!("{verb} {resource}{subresource}{dry_run}"))
+}
+
+fn reasons(events: &[Event]) -> String {
+    let text = |event: &Event| format!("{} ({})", event.reason.as_deref().unwrap_or("?"), event.name_any());
+    events.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// Shows what the operators on a world's control plane said about it.
+pub(super) fn print_logs(world: &World) {
+    for file in fs::read_dir(world.cluster.dir()).into_iter().flatten().flatten() {
+        let path = file.path();
+        let is_operators = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("operator-"));
+        if !is_operators || path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let log = fs::read(&path).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&world.name)).collect();
+        println!("--- {} about {}:", path.display(), world.name);
+        lines[lines.len().saturating_sub(60)..].iter().for_each(|line| println!("{line}"));
+    }
+}
