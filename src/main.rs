@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use datafast_operator::api::{crds, names};
 use datafast_operator::controller::{self, Settings};
@@ -59,6 +60,7 @@ struct Run {
     /// Whether to take part in the election of a leader, by the Lease datafast-operator. Without it, see to it that no
     /// second replica runs.
     #[arg(long, env = "DATAFAST_LEADER_ELECT", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+          value_parser = BoolishValueParser::new(),
           require_equals = true, default_missing_value = "true")]
     leader_elect: bool,
 
@@ -72,7 +74,7 @@ struct Run {
     horizon: Duration,
 
     /// Let accounts have an http:// base URL: the credential then travels in clear text.
-    #[arg(long, env = "DATAFAST_ALLOW_PLAIN_HTTP")]
+    #[arg(long, env = "DATAFAST_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new())]
     allow_plain_http: bool,
 
     /// How log lines look. Default: text on a terminal, else json. RUST_LOG sets the level.

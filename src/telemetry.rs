@@ -189,6 +189,14 @@ impl Metrics {
         self.account_ready.get_or_create(&Account { account: account.to_owned() }).set(ready.into());
     }
 
+    /// An account is gone: so are its samples.
+    pub fn account_gone(&self, account: &str) {
+        for state in ["managed", "retiring", "unclaimed", "foreign"] {
+            self.tokens.remove(&AccountState { account: account.to_owned(), state });
+        }
+        self.account_ready.remove(&Account { account: account.to_owned() });
+    }
+
     /// Whether this process leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(leads.into());

@@ -29,7 +29,11 @@ async fn a_deleted_secret_gets_a_new_key_and_the_old_token_an_overlap() {
     let before = w.issued("agent").await;
     w.delete_secret("agent").await;
     let after = w.issued("agent").await;
-    assert_eq!(after.retiring(), [before.token.id.clone()], "who still has the old key goes on for a while");
+    assert_eq!(
+        after.retiring(),
+        std::slice::from_ref(&before.token.id),
+        "who still has the old key goes on for a while"
+    );
     w.event("agent", "KeyLost").await;
     let retiring = &after.resource.status.unwrap().retiring[0];
     assert_eq!(retiring.display_key.as_ref(), Some(&before.token.display_key));

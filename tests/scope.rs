@@ -31,7 +31,7 @@ async fn the_old_token_of_another_scope_stays_for_the_overlap() {
     w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
     let after = w.issued("agent").await;
     assert_eq!(after.token.permissions, ["goals:read"]);
-    assert_eq!(after.retiring(), [before.token.id.clone()]);
+    assert_eq!(after.retiring(), std::slice::from_ref(&before.token.id));
     w.polls(2).await;
     assert!(w.account.live_tokens().iter().any(|token| token.id == before.token.id));
     let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();

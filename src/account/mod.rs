@@ -41,6 +41,8 @@ pub enum Wakeup {
     Resource(ResourceRef),
     /// Look at the account resource of this name again.
     Account(String),
+    /// The account resource of this name is gone.
+    Gone(String),
 }
 
 /// The accounts in use, by the name of their resource.

@@ -79,6 +79,14 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
 }
 
+/// An account's resource is gone, with or without our leave: its users hear of it.
+pub(super) fn gone(ctx: &Context, name: &str) {
+    let account = ctx.accounts.get(name);
+    account.disconnect(Setup::NotFound);
+    tell(&account, &ctx.users_of(name));
+    ctx.metrics.account_gone(name);
+}
+
 /// The finalizer is there while, and only while, a resource refers to the account. Returns the account as it is then,
 /// if it stays.
 async fn keep(

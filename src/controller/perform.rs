@@ -111,9 +111,17 @@ impl<'a> Work<'a> {
 
     async fn prove(&mut self, token_id: TokenId) {
         let Some(key) = self.key_in_secret() else { return };
-        if let Ok(proven) = self.account.probe(&key).await {
-            let key_sha256 = key.fingerprint(token_id.as_str());
-            lock(&self.memory).local.proof = Some(Proof { token_id, key_sha256, proven });
+        let answer = self.account.probe(&key).await;
+        let mut memory = lock(&self.memory);
+        match answer {
+            Ok(proven) => {
+                let key_sha256 = key.fingerprint(token_id.as_str());
+                memory.local.proof = Some(Proof { token_id, key_sha256, proven });
+                memory.local.unproved = None;
+            }
+            // The account's gate may stay open: a refusal of this call says nothing of others.
+            Err(CallError::DataFast(error)) => memory.local.unproved = Some(memory.refused(error.to_string())),
+            Err(CallError::NotSent) => {}
         }
     }
 

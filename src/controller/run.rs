@@ -66,7 +66,13 @@ pub async fn run(
 
     let accounts = watch(Api::<DataFastAccount>::all(client.clone()), watcher::Config::default());
     let accounts_synced = accounts.synced.clone();
-    let account_controller = Controller::for_stream(accounts.events.applied_objects(), accounts.store);
+    let gone = wakeups.clone();
+    let account_events = accounts.events.inspect(move |event| {
+        if let Ok(watcher::Event::Delete(account)) = event {
+            let _ = gone.send(Wakeup::Gone(account.name_any()));
+        }
+    });
+    let account_controller = Controller::for_stream(account_events.applied_objects(), accounts.store);
     let mut synced = vec![accounts.synced];
     let mut token_controllers = Vec::new();
     let mut secret_streams: Vec<BoxStream<'static, ObjectRef<DataFastAccessToken>>> = Vec::new();
@@ -112,7 +118,7 @@ pub async fn run(
             stop.clone(),
         )));
     }
-    running.push(tokio::spawn(route(woken, watched, account_trigger, stop.clone())));
+    running.push(tokio::spawn(route(woken, watched, account_trigger, ctx.clone(), stop.clone())));
     let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores.clone() });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
@@ -253,6 +259,7 @@ async fn route(
     mut woken: UnboundedReceiver<Wakeup>,
     watched: Vec<Watched>,
     accounts: UnboundedSender<ObjectRef<DataFastAccount>>,
+    ctx: Arc<Context>,
     stop: CancellationToken,
 ) {
     let by_namespace: HashMap<Option<String>, _> = watched.into_iter().collect();
@@ -266,6 +273,7 @@ async fn route(
             Some(Wakeup::Account(name)) => {
                 let _ = accounts.send(ObjectRef::new(&name));
             }
+            Some(Wakeup::Gone(name)) => account::gone(&ctx, &name),
             Some(Wakeup::Resource(resource)) => {
                 let trigger = by_namespace.get(&Some(resource.namespace.clone())).or(by_namespace.get(&None));
                 if let Some(trigger) = trigger {

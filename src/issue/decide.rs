@@ -218,6 +218,12 @@ fn adoption(look: &Look<'_>) -> Option<Decision> {
     if look.seen.proven(&listed.token.id) {
         return look.act(Action::Rewrite { record: wanted_record(look, listed)? });
     }
+    if let Some(failed) = look.seen.local.unproved.as_ref().filter(|failed| look.now < failed.retry_at) {
+        let name = look.seen.names.secret;
+        let message =
+            format!("Whether the key in Secret {name:?} is its token's could not be found out: {}", failed.message);
+        return look.wait(Reason::ApiUnavailable, message, Wake::at(failed.retry_at));
+    }
     let prove = Action::Prove { token_id: listed.token.id.clone() };
     look.closed().or_else(|| look.act(prove))
 }

@@ -54,7 +54,7 @@ fn throttled(look: &Look<'_>, cause: Cause) -> Option<Decision> {
     issued.0.retain(|a| look.seen.local.unsent.as_ref().is_none_or(|unsent| unsent.nonce != a.nonce));
     let at = throttle::not_before(&issued, look.now)?;
     let message = format!(
-        "Its token was deleted or its Secret was changed again and again: the next is issued at {at:.0}. Find out what does that"
+        "Its token was deleted or its Secret was changed again after a short time: the next is issued at {at:.0}. Find out what does that"
     );
     look.wait(Reason::Throttled, message, Wake::at(at))
 }

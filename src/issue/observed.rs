@@ -158,6 +158,8 @@ pub struct Local {
     pub rewrite: Option<Refused>,
     /// Why DataFast refused, for which scope, and when to ask again.
     pub rejected: Option<Rejected>,
+    /// The last call that was to prove a Secret's key, and that neither proved nor refuted it.
+    pub unproved: Option<Refused>,
     /// Whether a Secret's key proved to be a token's.
     pub proof: Option<Proof>,
     /// Tokens whose deletion DataFast answered with 404, and when.
@@ -181,10 +183,10 @@ pub struct Held {
     pub refused: Option<Refused>,
 }
 
-/// A Secret that could not be written.
+/// Something that failed, and is worth another try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The API server's words.
+    /// The words of who refused it.
     pub message: String,
     /// When to try again.
     pub retry_at: Timestamp,

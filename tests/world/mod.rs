@@ -48,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) spec: Option<Value>,
     /// What the Secret has for a credential; none: what it should have.
     pub(crate) credential: Option<&'static str>,
+    /// A token of this scope is there from the beginning, made by hand.
+    pub(crate) by_hand: Option<&'static [&'static str]>,
     /// Met from the first call on.
     pub(crate) fault: Option<Fault>,
 }
@@ -77,6 +79,7 @@ impl World {
             account.set_fault(fault);
         }
         let world = Self { cluster, client, name: namespace.clone(), namespace, account };
+        setup.by_hand.map(|permissions| world.made_by_hand(permissions));
         world.set_credential(setup.credential.unwrap_or(&world.account.credential())).await;
         world.set_account(setup.spec.unwrap_or(json!({}))).await;
         world

@@ -1,7 +1,7 @@
 //! Keys that users bring along: taken over where everything fits, left alone where not.
 
 use crate::issue::decide::Action;
-use crate::issue::observed::{Gate, SecretOwner};
+use crate::issue::observed::{Gate, Refused, SecretOwner};
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 
@@ -53,6 +53,16 @@ fn an_import_that_does_not_fit_is_a_conflict_that_says_why() {
         assert!(verdict.message.contains("Secret \"agent\" exists and is left as it is"));
         assert!(scene.rests().wake.at.is_some_and(|at| at > now()), "foreign Secrets are not watched");
     }
+}
+
+#[test]
+fn a_key_that_could_not_be_tried_is_tried_again_later() {
+    let mut scene = Scene::import().change(|s| s.claimed = true);
+    scene.local.unproved = Some(Refused { message: "no route".into(), retry_at: later(1) });
+    scene.says(Reason::ApiUnavailable, false, "no route");
+    assert_eq!(scene.rests().wake.at, Some(later(1)));
+    scene.now = later(1);
+    assert_eq!(scene.action(), prove(7));
 }
 
 #[test]

@@ -205,6 +205,7 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
             held,
             in_flight: None,
             unsent,
+            unproved: rewrite.clone(),
             rewrite,
             rejected,
             proof,
