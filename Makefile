@@ -8,6 +8,9 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 target := $(or $(CARGO_TARGET_DIR),target)
 scripts := .ci/run tests/control-plane/build
 
+# Most of a test's time is waiting, so run more of them at once than there are cores.
+test_threads := 8
+
 # The one that is installed, else one of our own.
 deny_version := 0.20.2
 deny := $(or $(shell command -v cargo-deny),$(target)/tools/bin/cargo-deny)
@@ -28,7 +31,7 @@ demo: control-plane ## A real API server, DataFast in memory and the operator on
 
 .PHONY: test
 test: control-plane ## Every test
-	cargo test --workspace
+	RUST_TEST_THREADS=$(test_threads) cargo test --workspace
 
 .PHONY: lint
 lint: $(deny) ## Formatting, clippy, licences and sources of dependencies, scripts, generated files

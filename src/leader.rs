@@ -76,13 +76,13 @@ impl Candidate {
         loop {
             let sent = Instant::now();
             match self.try_acquire().await {
-                Ok(true) => {
+                Ok(Claim::Held) => {
                     let deadline = Arc::new(Mutex::new(self.deadline(sent)));
                     let leadership = Leadership { deadline: Some(deadline) };
                     watch_over(leadership.clone());
                     return Some(leadership);
                 }
-                Ok(false) => {}
+                Ok(Claim::Raced | Claim::Others) => {}
                 Err(error) => tracing::warn!(%error, "the lease can't be read or written"),
             }
             tokio::select! {
@@ -92,13 +92,13 @@ impl Candidate {
         }
     }
 
-    async fn try_acquire(&mut self) -> kube::Result<bool> {
+    async fn try_acquire(&mut self) -> kube::Result<Claim> {
         let limit = self.retry().max(Duration::from_secs(1));
         let attempt = tokio::time::timeout(limit, self.take_if_free());
         attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
     }
 
-    async fn take_if_free(&mut self) -> kube::Result<bool> {
+    async fn take_if_free(&mut self) -> kube::Result<Claim> {
         let Some(mut lease) = self.api.get_opt(names::MANAGER).await? else {
             let metadata = ObjectMeta { name: Some(names::MANAGER.into()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
@@ -114,7 +114,7 @@ impl Candidate {
         let seconds = spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
         let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(self.duration);
         if !holder.is_empty() && holder != self.identity && since.elapsed() < duration {
-            return Ok(false);
+            return Ok(Claim::Others);
         }
         lease.spec = Some(self.spec(spec.as_ref()));
         won(self.api.replace(names::MANAGER, &PostParams::default(), &lease).await)
@@ -143,9 +143,11 @@ impl Candidate {
             }
             let sent = Instant::now();
             match self.try_acquire().await {
-                Ok(true) => leadership.extend(self.deadline(sent)),
+                Ok(Claim::Held) => leadership.extend(self.deadline(sent)),
+                // Somebody changed the lease between our read and our write: the next read tells whether it is still ours.
+                Ok(Claim::Raced) => {}
                 // Somebody else holds it: no deadline needs to be waited for.
-                Ok(false) => end("another process took the lease"),
+                Ok(Claim::Others) => end("another process took the lease"),
                 Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
             }
         }
@@ -161,11 +163,20 @@ impl Candidate {
     }
 }
 
-/// 409: somebody else was faster.
-fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
+/// Whose the lease is.
+enum Claim {
+    /// Ours.
+    Held,
+    /// It is not known: somebody else wrote it at the same time.
+    Raced,
+    /// Another process's.
+    Others,
+}
+
+fn won(written: kube::Result<Lease>) -> kube::Result<Claim> {
     match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(false),
+        Ok(_) => Ok(Claim::Held),
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(Claim::Raced),
         Err(error) => Err(error),
     }
 }

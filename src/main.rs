@@ -82,6 +82,9 @@ struct Run {
     log_format: Option<LogFormat>,
 }
 
+/// Nothing here is sensibly longer, and no clock overflows by it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
     // The parser panics on numbers that no clock can hold.
     if text.len() > 16 {
@@ -90,6 +93,7 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration: kube::core::Duration =
         text.parse().map_err(|error| format!("{error}; write it like 90s, 2m or 1h30m"))?;
     match (duration.is_negative(), Duration::from(duration)) {
+        (false, duration) if duration > LONGEST => Err("must be at most 24h".into()),
         (false, duration) if !duration.is_zero() => Ok(duration),
         _ => Err("must be more than zero, such as 90s, 2m or 1h30m".into()),
     }
@@ -136,8 +140,15 @@ fn write_crds(directory: Option<PathBuf>) -> Outcome {
     Ok(())
 }
 
-#[tokio::main]
-async fn start(run: Run) -> Outcome {
+fn start(run: Run) -> Outcome {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(operate(run));
+    // A look-up of a name that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn operate(run: Run) -> Outcome {
     telemetry::start_logs(run.log_format.unwrap_or_else(LogFormat::fitting));
     let metrics = Arc::new(Metrics::default());
     let health = Arc::new(Health::default());
@@ -152,6 +163,9 @@ async fn start(run: Run) -> Outcome {
     config.default_retry = false;
     let client = Client::try_from(config)?;
     let settings = settings(&run);
+    if run.horizon < Duration::from_secs(60) {
+        tracing::warn!(horizon = ?run.horizon, "a request may take 30 s: with such a short horizon a late answer can leave a token");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "datafast-operator starts");
 
     let (leadership, holding) = if run.leader_elect {

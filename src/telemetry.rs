@@ -42,6 +42,11 @@ impl LogFormat {
 /// Starts logging to standard output, at the level of `RUST_LOG`, `info` where it is not set.
 pub fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // It logs whole answers that it can't parse, which may be Secrets.
+    let filter = match "kube_client::client=error".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -2,7 +2,7 @@
 
 use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::names;
-use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
+use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::DeleteParams};
 use serde_json::json;
@@ -160,4 +160,49 @@ async fn an_account_stays_as_long_as_a_resource_refers_to_it() {
     wait_gone(&w.tokens(), "agent", WAIT).await;
     assert_eq!(w.account.issued_tokens(), [], "the account was there to revoke it with");
     wait_gone(&w.accounts(), &w.name, WAIT).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_gone_already_holds_up_no_deletion() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = w.issued("agent").await.token;
+    w.account.delete_behind_back(&token.id);
+    w.delete("agent").await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
+    assert!(w.deletes() <= 1, "{}", w.deletes());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_already_holds_up_no_deletion() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("agent").await;
+    w.delete("agent").await;
+    let _ = w.secrets().delete("agent", &DeleteParams::default()).await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+}
+
+/// DataFast lets only the credential that created a token delete it, and says 404 to any other.
+#[tokio::test]
+async fn a_token_of_a_former_credential_is_not_taken_for_gone() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = w.issued("agent").await.token;
+    let credential = w.account.replace_credential(&AccountOptions::default());
+    w.set_credential(&credential).await;
+    w.account_says("Connected").await;
+    w.delete("agent").await;
+    eventually("its status says why it waits", WAIT, || async {
+        let resource = w.resource("agent").await;
+        condition(&resource, "Ready").filter(|ready| ready.message.contains(&token.id)).ok_or(resource.status)
+    })
+    .await;
+    w.polls(2).await;
+    assert!(w.resource("agent").await.metadata.deletion_timestamp.is_some());
+    assert!(w.deletes() <= 2, "{} tries", w.deletes());
+    w.account.delete_behind_back(&token.id);
+    wait_gone(&w.tokens(), "agent", WAIT).await;
 }

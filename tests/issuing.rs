@@ -208,3 +208,15 @@ async fn one_list_per_poll_serves_all_resources_of_an_account() {
     );
     assert_eq!(counts[&Operation::CreateAccessToken], 8);
 }
+
+#[tokio::test]
+async fn a_long_name_is_cut_and_keeps_its_marker() {
+    let w = World::new().await;
+    let name = "a".repeat(253);
+    w.apply(&name, json!({ "permissions": ["analytics:read"] })).await;
+    let issued = w.issued(&name).await;
+    let token_name = issued.token.name.unwrap();
+    assert_eq!(token_name.chars().count(), 58 + 35, "{token_name}");
+    assert!(token_name.starts_with(&format!("{}/aaaa", w.namespace)) && marker(&token_name).is_some(), "{token_name}");
+    assert_eq!(issued.secret.name_any(), name);
+}

@@ -112,3 +112,18 @@ async fn a_tool_that_fights_over_a_secret_is_slowed_down() {
     assert!(again.duration_since(since) >= SignedDuration::from_secs(55), "from {since} to {again}");
     w.issued_alone("agent").await;
 }
+
+#[tokio::test]
+async fn a_secret_that_waits_for_somebodys_finalizer_is_not_lost_yet() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
+    let before = w.issued("agent").await;
+    w.patch_secret("agent", json!({ "metadata": { "finalizers": ["example.com/hold"] } })).await;
+    w.delete_secret("agent").await;
+    w.polls(2).await;
+    assert_eq!(w.posts(), 1);
+    w.patch_secret("agent", json!({ "metadata": { "finalizers": null } })).await;
+    let after = w.issued_alone("agent").await;
+    assert_ne!(after.token.id, before.token.id);
+    assert_eq!(w.posts(), 2);
+}

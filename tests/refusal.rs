@@ -178,3 +178,20 @@ async fn two_resources_cannot_share_a_secret() {
     let second = w.issued_alone("second").await;
     assert_eq!(second.token.permissions, ["goals:read"]);
 }
+
+#[tokio::test]
+async fn an_immutable_secret_keeps_its_token() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("agent").await;
+    w.patch_secret("agent", json!({ "immutable": true })).await;
+    let before = w.secret("agent").await;
+    w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
+    let ready = w.says("agent", "SecretWriteRefused").await;
+    assert!(ready.status == "True" && ready.message.contains("immutable"), "{ready:?}");
+    w.polls(1).await;
+    assert_eq!(w.secret("agent").await, before);
+    assert_eq!(w.posts(), 1);
+    w.delete_secret("agent").await;
+    assert_eq!(w.issued("agent").await.token.permissions, ["goals:read"]);
+}

@@ -128,3 +128,21 @@ async fn an_idle_operator_ends_at_once() {
     assert_eq!((after.secret, after.resource.status), (before.secret, before.resource.status));
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
+
+#[tokio::test]
+async fn at_shutdown_an_api_server_that_is_away_leaves_no_token_for_good() {
+    let plane = Plane::take().await;
+    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    plane.cluster.stop_apiserver().unwrap();
+    w.account.release(hold);
+    eventually("there is a token", WAIT, || async { w.account.issued_tokens().pop() }).await;
+    let ended = operator.terminate().await;
+    plane.cluster.start_apiserver().await.unwrap();
+    ends_in_time(&ended.unwrap());
+
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.issued_alone("agent").await;
+    w.polls(2).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}

@@ -54,6 +54,7 @@ async fn metrics_count_what_is_done() {
     w.issued("agent").await;
     w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
     w.issued_alone("agent").await;
+    w.polls(1).await;
     let account = [("account", &*w.name)];
     eventually("the account's tokens are counted", WAIT, || async {
         let (text, now) = metrics().await;

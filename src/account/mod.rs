@@ -25,6 +25,9 @@ use crate::issue::observed;
 /// Changes of one account under way at once.
 const CALLS: u32 = 4;
 
+/// Between one list and the next.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+
 /// Names a resource, of whatever kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceRef {
@@ -42,7 +45,16 @@ pub enum Wakeup {
     /// Look at the account resource of this name again.
     Account(String),
     /// The account resource of this name is gone.
-    Gone(String),
+    AccountGone(String),
+    /// A resource is gone.
+    ResourceGone {
+        /// The resource.
+        resource: ResourceRef,
+        /// Its uid: another of the same name may be there already.
+        uid: String,
+        /// The account that it referred to.
+        account: String,
+    },
 }
 
 /// The accounts in use, by the name of their resource.
@@ -97,7 +109,7 @@ impl Account {
     }
 
     /// Sets the credential and where to use it. Another one than before takes effect at once: what DataFast said to the
-    /// old one no longer counts.
+    /// old one no longer counts. Returns whether it is another one.
     ///
     /// # Errors
     /// Where no client can be made with it.
@@ -107,19 +119,19 @@ impl Account {
         version: String,
         base_url: &str,
         limit: i32,
-    ) -> Result<(), SetupError> {
+    ) -> Result<bool, SetupError> {
         let mut state = lock(&self.state);
         state.limit = limit.into();
         state.setup = Setup::Ready;
         if state.connection.as_ref().is_some_and(|connection| connection.version == version) {
-            return Ok(());
+            return Ok(false);
         }
         let client = client()?;
         state.connection = Some(Connection { client: Arc::new(client), version, base_url: base_url.to_owned() });
         state.gate = Gate::default();
         state.learnt = None;
         state.next_list = None;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes note that there is no resource or no credential.
@@ -233,6 +245,7 @@ impl Account {
                 return false;
             }
             state.listing = true;
+            state.next_list = None;
             client
         };
         let listing = Listing(self);
@@ -248,7 +261,10 @@ impl Account {
         match answer {
             Ok(tokens) => {
                 state.gate.succeeded(Call::List);
-                state.next_list = begun.checked_add(interval).ok();
+                // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
+                let regular = begun.checked_add(interval).unwrap_or(now).max(now);
+                let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
+                state.next_list = Some(state.next_list.map_or(regular, |wanted| wanted.min(regular)));
                 state.listed(begun, tokens, self.horizon);
             }
             Err(error) => {

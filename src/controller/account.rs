@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -11,9 +12,11 @@ use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
+use super::memory::lock;
 use super::status::{self, Say, conditions};
-use super::{Context, Error, pauses, token, unclaimed};
+use super::{Context, Error, pauses, token, unclaimed, words};
 use crate::account::{Account, Report, Setup, Trouble};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
 use crate::datafast::{Client, RawKey};
@@ -33,10 +36,14 @@ const MOST_UNCLAIMED: usize = 20;
 pub(super) struct AccountContext {
     pub(super) ctx: Arc<Context>,
     pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+    /// Cancelled one by one as resources and Secrets are all seen.
+    pub(super) synced: Vec<CancellationToken>,
 }
 
 #[tracing::instrument(name = "reconcile", skip_all, fields(kind = KIND, name = resource.name_any()))]
 pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
+    // Before all users are seen, an account would look unused, and live tokens unclaimed.
+    join_all(cx.synced.iter().map(CancellationToken::cancelled)).await;
     let start = Instant::now();
     let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
@@ -56,15 +63,21 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let account = ctx.accounts.get(&name);
     let users = ctx.users_of(&name);
     let deleting = resource.metadata.deletion_timestamp.is_some();
+    if users.is_empty() && !account.is_in_use() && is_foreign(resource, ctx).await? {
+        return Ok(Requeue::await_change());
+    }
     let Some(resource) = &keep(resource, ctx, &account, !users.is_empty()).await? else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
     };
-    let setup = connect(resource, ctx, &account).await?;
-    if matches!(setup, Setup::NoCredential(_)) && users.is_empty() && !ctx.settings.watch_namespaces.is_empty() {
-        // It belongs to the operator of other namespaces: neither its credential nor its users are here.
-        return Ok(Requeue::await_change());
+    if connect(resource, ctx, &account).await? {
+        // What was refused to the old credential may be granted to the new one.
+        for user in &users {
+            let memory = ctx.memories.of(&user.uid().unwrap_or_default());
+            lock(&memory).local.rejected = None;
+            account.wake(token::reference(user));
+        }
     }
     let listed = account.poll(resource.poll_interval()).await;
     tell(&account, &users);
@@ -115,8 +128,20 @@ async fn keep(
     Ok((in_use || !deleting).then_some(kept))
 }
 
-/// Reads the credential and hands it to the account.
-async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<Setup, Error> {
+/// Whether the account belongs to the operator of other namespaces: neither its users nor its credential are here.
+async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Result<bool, Error> {
+    if ctx.settings.watch_namespaces.is_empty() {
+        return Ok(false);
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.settings.namespace);
+    match secrets.get_opt(&resource.spec.credentials_secret_ref.name).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(true),
+        other => Ok(other?.is_none()),
+    }
+}
+
+/// Reads the credential and hands it to the account. Returns whether it is another one than before.
+async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<bool, Error> {
     let base_url = resource.base_url();
     let reference = &resource.spec.credentials_secret_ref;
     let namespace = &ctx.settings.namespace;
@@ -125,14 +150,21 @@ async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -
         let why = format!(
             "spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http"
         );
-        let setup = Setup::NoTransport(why);
-        account.disconnect(setup.clone());
-        return Ok(setup);
+        account.disconnect(Setup::NoTransport(why));
+        return Ok(false);
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    let credential = match secrets.get_opt(name).await? {
-        None => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
-        Some(secret) => match secret.data.unwrap_or_default().remove(key) {
+    let read = match secrets.get_opt(name).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Err(format!(
+            "Secret {name:?} in namespace {namespace:?} can't be read: {}",
+            words(&kube::Error::Api(refusal))
+        )),
+        other => Ok(other?),
+    };
+    let credential = match read {
+        Err(why) => Err(why),
+        Ok(None) => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
+        Ok(Some(secret)) => match secret.data.unwrap_or_default().remove(key) {
             None => Err(format!("Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there")),
             Some(bytes) => parse_credential(bytes.0).ok_or_else(|| {
                 format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} is empty, or no token: put a DataFast token there")
@@ -142,20 +174,18 @@ async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -
     let credential = match credential {
         Ok(credential) => credential,
         Err(why) => {
-            let setup = Setup::NoCredential(why);
-            account.disconnect(setup.clone());
-            return Ok(setup);
+            account.disconnect(Setup::NoCredential(why));
+            return Ok(false);
         }
     };
     let version = credential.fingerprint(base_url);
     let observer = ctx.metrics.clone();
     let new = || Client::new(base_url, credential, observer);
     match account.connect(new, version, base_url, resource.token_limit()) {
-        Ok(()) => Ok(Setup::Ready),
+        Ok(is_new) => Ok(is_new),
         Err(error) => {
-            let setup = Setup::NoTransport(error.to_string());
-            account.disconnect(setup.clone());
-            Ok(setup)
+            account.disconnect(Setup::NoTransport(error.to_string()));
+            Ok(false)
         }
     }
 }

@@ -13,7 +13,7 @@ use super::observe::{desired, owner_id};
 use super::perform::Work;
 use super::secret::Recipe;
 use super::{Error, token, words};
-use crate::account::CallError;
+use crate::account::{Account, CallError};
 use crate::api::names;
 use crate::datafast::{self, Effect, Issued, NewToken, RawKey, TokenId};
 use crate::issue::marker::{Marker, Nonce};
@@ -106,6 +106,7 @@ impl Work<'_> {
         }
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
         let (spec_hash, this) = (scope.hash(), token::reference(&self.resource));
+        let uid = self.resource.uid().unwrap_or_default();
         let task = self.ctx.requests.spawn(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
             let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
@@ -120,6 +121,12 @@ impl Work<'_> {
                     }
                     Err(error) => note_not_issued(&mut memory, error, nonce, spec_hash),
                 }
+            }
+            // The resource may have been deleted by force meanwhile.
+            let orphan = lock(&memory).local.held.as_ref().map(|held| held.token_id.clone());
+            if let Some(token_id) = orphan.filter(|_| ctx.memories.known(&uid).is_none()) {
+                give_up(&account, &token_id).await;
+                lock(&memory).let_go();
             }
             // Whoever began this may have given up waiting.
             account.wake(this);
@@ -151,16 +158,10 @@ impl Work<'_> {
                 self.ctx.events.normal(&self.resource.object_ref(&()), reason, note).await;
             }
             // It may be our own write, answered twice: what is there now tells.
-            Err(kube::Error::Api(refusal)) if is_race(&refusal) => {
-                self.read_secret().await?;
-                let there = self.secret.as_ref().and_then(|s| s.annotations().get(names::ATTEMPT).cloned());
-                if there.is_some() && there == record.attempt.as_ref().map(ToString::to_string) {
-                    lock(&self.memory).let_go();
-                }
-            }
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await?,
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                 let mut memory = lock(&self.memory);
-                let refused = memory.refused(words(&kube::Error::Api(refusal)));
+                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
                 if let Some(held) = &mut memory.local.held {
                     held.refused = Some(refused);
                 }
@@ -168,6 +169,16 @@ impl Work<'_> {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Whether the Secret that was just written is not what it was written to be.
+    fn recipe_differs(&self, record: &SecretRecord, key: &RawKey, display_key: &str) -> bool {
+        let wanted = self.rendered(record, key, display_key);
+        self.secret.as_ref().is_none_or(|written| {
+            written.metadata.labels != wanted.metadata.labels
+                || written.metadata.annotations != wanted.metadata.annotations
+                || written.data != wanted.data
+        })
     }
 
     pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
@@ -183,7 +194,13 @@ impl Work<'_> {
         match self.secrets.write(&secret, false).await {
             Ok(written) => {
                 self.secret = Some(written);
+                let is_kept = !self.recipe_differs(&record, &key, &display_key);
                 let mut memory = lock(&self.memory);
+                if !is_kept {
+                    let why = "something in the cluster changes it as it is written".to_owned();
+                    memory.local.rewrite = Some(memory.refused(why));
+                    return Ok(());
+                }
                 memory.local.rewrite = None;
                 memory.accepted();
                 tracing::info!("the Secret was brought up to date");
@@ -192,7 +209,7 @@ impl Work<'_> {
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await,
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                 let mut memory = lock(&self.memory);
-                let refused: Refused = memory.refused(words(&kube::Error::Api(refusal)));
+                let refused: Refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
                 memory.local.rewrite = Some(refused);
                 Ok(())
             }
@@ -202,10 +219,15 @@ impl Work<'_> {
 }
 
 fn take_in(memory: &mut Memory, issued: Issued, nonce: Nonce, spec_hash: String, now: Timestamp) {
+    // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
+    // once would most likely get the same answer.
+    let Some(key) = issued.key else {
+        let refused = memory.refused("its answer held no key".to_owned());
+        memory.local.rejected = Some(Rejected { spec_hash, message: refused.message, retry_at: refused.retry_at });
+        return;
+    };
     memory.taken();
     memory.local.rejected = None;
-    // Without a key in the answer the token is of no use: a list, or the account's own snapshot, shows it as lost.
-    let Some(key) = issued.key else { return };
     memory.local.held = Some(Held {
         nonce,
         key_sha256: key.fingerprint(issued.token.id.as_str()),
@@ -215,6 +237,16 @@ fn take_in(memory: &mut Memory, issued: Issued, nonce: Nonce, spec_hash: String,
         refused: None,
     });
     memory.keep(key);
+}
+
+/// Revokes a token whose resource was deleted without us: its key has nowhere to go.
+pub(super) async fn give_up(account: &Account, token_id: &TokenId) {
+    match account.revoke(token_id).await {
+        Ok(()) => tracing::info!(%token_id, "revoked a token whose resource was deleted by force"),
+        Err(_) => {
+            tracing::warn!(%token_id, "its resource was deleted by force, and it could not be revoked: it is unclaimed")
+        }
+    }
 }
 
 /// An attempt that surely made no token can be used again; one that may have is looked for by list.

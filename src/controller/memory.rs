@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::pauses;
 use crate::api::DataFastAccessToken;
-use crate::datafast::RawKey;
+use crate::datafast::{RawKey, TokenId};
 use crate::issue::observed::{Local, Refused};
 
 /// One resource's memory.
@@ -91,6 +91,14 @@ impl Memory {
         self.latest.insert(newest).clone()
     }
 
+    /// Somebody else changed the resource: what this process wrote last is not the newest. With a key in hand it is still
+    /// the surest record of the attempt.
+    pub(crate) fn was_overtaken(&mut self) {
+        if !self.is_busy() {
+            self.latest = None;
+        }
+    }
+
     /// Whether something must be finished before the process ends.
     pub(crate) fn is_busy(&self) -> bool {
         self.key.is_some() || self.local.in_flight.is_some()
@@ -120,6 +128,27 @@ impl Memories {
     /// Forgets a resource that is gone.
     pub(crate) fn forget(&self, uid: &str) {
         lock(&self.0).remove(uid);
+    }
+
+    /// Forgets a resource that was deleted without us; returns the token whose key was in hand.
+    pub(crate) fn take(&self, uid: &str) -> Option<TokenId> {
+        let memory = lock(&self.0).remove(uid)?;
+        let held = lock(&memory).local.held.take();
+        held.map(|held| held.token_id)
+    }
+
+    /// One resource's, if it is there as far as we know.
+    pub(crate) fn known(&self, uid: &str) -> Option<Arc<Mutex<Memory>>> {
+        lock(&self.0).get(uid).cloned()
+    }
+
+    /// At the end of the process no refusal is waited out.
+    pub(crate) fn hurry(&self) {
+        for memory in lock(&self.0).values() {
+            if let Some(held) = &mut lock(memory).local.held {
+                held.refused = None;
+            }
+        }
     }
 
     /// The resources with something to be finished.

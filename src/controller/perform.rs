@@ -1,7 +1,6 @@
 //! The actions. Each does one thing on one side, and notes in memory what came of it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -54,7 +53,21 @@ impl<'a> Work<'a> {
 
     pub(super) async fn read_secret(&mut self) -> Result<(), Error> {
         self.secret = self.secrets.0.get_opt(&self.resource.secret_name()).await?;
+        self.note_arrival();
         Ok(())
+    }
+
+    /// A write may have succeeded though its answer was lost: a key that is in the Secret is no longer in hand.
+    fn note_arrival(&self) {
+        let Some(secret) = &self.secret else { return };
+        let mut memory = lock(&self.memory);
+        let Some(held) = &memory.local.held else { return };
+        let is_there = secret.annotations().get(names::ATTEMPT).is_some_and(|attempt| attempt == held.nonce.as_str())
+            && super::observe::key_of(&self.resource, secret, Timestamp::now())
+                .is_some_and(|key| key.fingerprint(held.token_id.as_str()) == held.key_sha256);
+        if is_there {
+            memory.let_go();
+        }
     }
 
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Error> {
@@ -195,6 +208,3 @@ impl<'a> Work<'a> {
         self.ctx.events.warning(&self.resource.object_ref(&()), reason, note.to_owned()).await;
     }
 }
-
-/// How long to wait at the end of the process for what is under way.
-pub(super) const FINISH: Duration = Duration::from_secs(15);

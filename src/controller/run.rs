@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use futures::stream::{BoxStream, StreamExt};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -18,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::account::AccountContext;
-use super::{Context, account, events, memory, perform, token};
+use super::{Context, account, events, issuing, memory, token};
 use crate::account::{Accounts, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, names};
 use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
 use crate::telemetry::{Health, Metrics};
+
+/// How long to wait at the end of the process for what is under way.
+const FINISH: Duration = Duration::from_secs(15);
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -42,12 +45,23 @@ pub struct Settings {
     pub instance: String,
 }
 
+/// Why the operator can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Neither `kube-system` nor the own namespace can be read: grant `get` on namespaces.
+    #[error("the cluster can't be told from others: {0}")]
+    Cluster(#[from] kube::Error),
+    /// A controller ended, which is a defect: the process must end too, for another to take over.
+    #[error("a controller ended by itself")]
+    ControllerEnded,
+}
+
 type Watched = (Option<String>, UnboundedSender<ObjectRef<DataFastAccessToken>>);
 
 /// Runs the controllers until `stop`, then finishes what is in hand.
 ///
 /// # Errors
-/// Where the cluster can't be told from others, because neither `kube-system` nor the own namespace can be read.
+/// See [`RunError`].
 pub async fn run(
     client: Client,
     settings: Settings,
@@ -55,8 +69,11 @@ pub async fn run(
     health: Arc<Health>,
     leadership: Leadership,
     stop: CancellationToken,
-) -> Result<(), kube::Error> {
-    let cluster = cluster_id(&client, &settings.namespace).await?;
+) -> Result<(), RunError> {
+    let cluster = tokio::select! {
+        cluster = cluster_id(&client, &settings.namespace) => cluster?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let (wakeups, woken) = unbounded_channel();
     let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
     let scopes: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
@@ -69,23 +86,34 @@ pub async fn run(
     let gone = wakeups.clone();
     let account_events = accounts.events.inspect(move |event| {
         if let Ok(watcher::Event::Delete(account)) = event {
-            let _ = gone.send(Wakeup::Gone(account.name_any()));
+            let _ = gone.send(Wakeup::AccountGone(account.name_any()));
         }
     });
     let account_controller = Controller::for_stream(account_events.applied_objects(), accounts.store);
-    let mut synced = vec![accounts.synced];
+    let mut synced = Vec::new();
     let mut token_controllers = Vec::new();
     let mut secret_streams: Vec<BoxStream<'static, ObjectRef<DataFastAccessToken>>> = Vec::new();
     let mut secret_stores = Vec::new();
     for scope in &scopes {
         let tokens = watch(api::<DataFastAccessToken>(&client, scope), watcher::Config::default());
         let config = Config::default().concurrency(settings.concurrency);
+        let gone = wakeups.clone();
+        let token_events = tokens.events.inspect(move |event| {
+            if let Ok(watcher::Event::Delete(resource)) = event {
+                let _ = gone.send(Wakeup::ResourceGone {
+                    resource: token::reference(resource),
+                    uid: resource.uid().unwrap_or_default(),
+                    account: resource.account_name().to_owned(),
+                });
+            }
+        });
+        let store = tokens.store.clone();
         token_controllers
-            .push(Controller::for_stream(tokens.events.applied_objects(), tokens.store).with_config(config));
+            .push(Controller::for_stream(token_events.applied_objects(), tokens.store).with_config(config));
         let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
         let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), ours);
         secret_stores.push(secrets.store);
-        secret_streams.push(owners(secrets.events));
+        secret_streams.push(owners(secrets.events, store));
         synced.extend([tokens.synced, secrets.synced]);
     }
 
@@ -119,7 +147,7 @@ pub async fn run(
         )));
     }
     running.push(tokio::spawn(route(woken, watched, account_trigger, ctx.clone(), stop.clone())));
-    let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores.clone() });
+    let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores, synced: synced.clone() });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
     tokio::select! {
@@ -129,8 +157,21 @@ pub async fn run(
         }
         () = stop.cancelled() => {}
     }
-    stop.cancelled().await;
-    let finished = tokio::time::timeout(perform::FINISH, finish(&ctx, running)).await;
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        (_, index, _) = select_all(running.iter_mut()) => Some(index),
+    };
+    if let Some(index) = ended {
+        if !stop.is_cancelled() {
+            return Err(RunError::ControllerEnded);
+        }
+        drop(running.swap_remove(index));
+    }
+    let aborts: Vec<_> = running.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+    let finished = tokio::time::timeout(FINISH, finish(&ctx, running)).await;
+    // Whatever still runs must not act once the lease is given up.
+    aborts.iter().for_each(tokio::task::AbortHandle::abort);
     if finished.is_err() {
         tracing::warn!("not everything in hand could be finished: the record tells the next process what is left");
     }
@@ -139,7 +180,8 @@ pub async fn run(
 
 /// Waits for the reconciles under way, then for keys that no Secret holds yet.
 async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
-    join_all(running).await;
+    // A list or a revocation that hangs must not take the time that keys in hand need.
+    let _ = tokio::time::timeout(FINISH / 2, join_all(running)).await;
     ctx.requests.close();
     ctx.requests.wait().await;
     loop {
@@ -148,6 +190,7 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
             return;
         }
         tracing::info!(keys = busy.len(), "writing the keys in hand to their Secrets");
+        ctx.memories.hurry();
         let looks = busy.into_iter().map(|resource| token::reconcile(resource, ctx.clone()));
         join_all(looks).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -193,8 +236,27 @@ where
 /// The resources whose Secret changed.
 fn owners(
     events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
+    resources: Store<DataFastAccessToken>,
 ) -> BoxStream<'static, ObjectRef<DataFastAccessToken>> {
-    events.touched_objects().filter_map(|secret| async move { owner_of(&secret.ok()?) }).boxed()
+    let touched = events.touched_objects().filter_map(|secret| async move { secret.ok() });
+    touched.flat_map(move |secret| futures::stream::iter(users_of(&secret, &resources))).boxed()
+}
+
+/// The resource that a Secret says is its owner, and, where its annotations were edited, those that name the Secret.
+fn users_of(
+    secret: &PartialObjectMeta<Secret>,
+    resources: &Store<DataFastAccessToken>,
+) -> Vec<ObjectRef<DataFastAccessToken>> {
+    let name = secret.name_any();
+    let owner = owner_of(secret);
+    let is_its_own = |owner: &ObjectRef<_>| resources.get(owner).is_some_and(|resource| resource.secret_name() == name);
+    if owner.as_ref().is_some_and(is_its_own) {
+        return owner.into_iter().collect();
+    }
+    let namespace = secret.namespace();
+    let all = resources.state().into_iter();
+    let named = all.filter(|resource| resource.namespace() == namespace && resource.secret_name() == name);
+    named.map(|resource| ObjectRef::from_obj(&*resource)).chain(owner).collect()
 }
 
 fn owner_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<DataFastAccessToken>> {
@@ -254,6 +316,12 @@ fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'stati
         .boxed()
 }
 
+/// A resource that was deleted without us: a key in hand for it has nowhere to go.
+fn give_up(ctx: &Arc<Context>, uid: &str, account: Arc<crate::account::Account>) {
+    let Some(token_id) = ctx.memories.take(uid) else { return };
+    ctx.requests.spawn(async move { issuing::give_up(&account, &token_id).await });
+}
+
 /// Hands wake-ups to the controller that looks after the object.
 async fn route(
     mut woken: UnboundedReceiver<Wakeup>,
@@ -273,7 +341,14 @@ async fn route(
             Some(Wakeup::Account(name)) => {
                 let _ = accounts.send(ObjectRef::new(&name));
             }
-            Some(Wakeup::Gone(name)) => account::gone(&ctx, &name),
+            Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
+            Some(Wakeup::ResourceGone { resource, uid, account }) => {
+                let account = ctx.accounts.get(&account);
+                give_up(&ctx, &uid, account.clone());
+                account.settled(&resource);
+                // Its finalizer may have waited for this resource.
+                account.look();
+            }
             Some(Wakeup::Resource(resource)) => {
                 let trigger = by_namespace.get(&Some(resource.namespace.clone())).or(by_namespace.get(&None));
                 if let Some(trigger) = trigger {

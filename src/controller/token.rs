@@ -26,6 +26,7 @@ pub(super) const KIND: &str = "DataFastAccessToken";
 const LIMIT: Duration = Duration::from_secs(120);
 /// More than any resource needs: issuing takes four steps, and each token to be revoked one.
 const MOST_STEPS: usize = 64;
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Reading the Secret is forbidden: asked again this much later.
 const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
@@ -41,8 +42,15 @@ pub(super) async fn reconcile(resource: Arc<DataFastAccessToken>, ctx: Arc<Conte
 /// After a failed look: when to look again.
 pub(super) fn retry(resource: Arc<DataFastAccessToken>, error: &Error, ctx: Arc<Context>) -> Requeue {
     ctx.metrics.reconcile_failed(KIND, error.reason());
-    let memory = ctx.memories.of(&resource.uid().unwrap_or_default());
-    let pause = lock(&memory).retries.next().unwrap_or(Duration::from_secs(60));
+    let memory = ctx.memories.known(&resource.uid().unwrap_or_default());
+    let pause = memory.and_then(|memory| {
+        let mut memory = lock(&memory);
+        if matches!(error, Error::Conflict(_)) {
+            memory.was_overtaken();
+        }
+        memory.retries.next()
+    });
+    let pause = pause.unwrap_or(LONGEST_PAUSE);
     match error {
         Error::Conflict(_) => tracing::debug!(resource = status::name(&resource), %error, "looks again"),
         _ => tracing::warn!(resource = status::name(&resource), %error, ?pause, "a look at the resource failed"),

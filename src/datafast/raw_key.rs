@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A raw key or credential. Its memory is wiped on drop; `Debug` shows nothing of it, and it has neither `Display`,
 /// `Serialize` nor `Clone`.
@@ -75,9 +75,10 @@ impl RawKey {
         data_encoding::HEXLOWER.encode(&hash.finalize())
     }
 
-    /// `text` with every occurrence of this key replaced.
-    pub(super) fn redact_from(&self, text: &str) -> String {
-        text.replace(self.expose(), "[redacted]")
+    /// `text` with every occurrence of this key replaced, also as Secrets spell it.
+    pub(crate) fn redact_from(&self, text: &str) -> String {
+        let encoded = Zeroizing::new(data_encoding::BASE64.encode(self.expose().as_bytes()));
+        text.replace(self.expose(), "[redacted]").replace(encoded.as_str(), "[redacted]")
     }
 }
 

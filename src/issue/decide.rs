@@ -169,12 +169,14 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
     let held = look.seen.local.held.as_ref()?;
     let give_up_at = held.since.saturating_add(UNDELIVERABLE).unwrap_or(Timestamp::MAX);
     let superseded = look.seen.log.current().is_none_or(|current| current.nonce != held.nonce);
-    if superseded || look.now >= give_up_at {
+    // Not without a try: the API server may have been away all the time.
+    let is_refused = held.refused.is_some() || matches!(look.holding, Holding::Foreign(_));
+    if superseded || is_refused && look.now >= give_up_at {
         let revoke = Action::Revoke { token_id: held.token_id.clone(), cause: RevokeCause::Undeliverable };
         return look.closed().or_else(|| look.act(revoke));
     }
     if let Holding::Foreign(why) = &look.holding {
-        return look.wait(Reason::SecretConflict, conflict(look, why), Wake::at(give_up_at));
+        return look.wait(Reason::SecretConflict, conflict(look, why), Wake::at(give_up_at.min(look_again(look))));
     }
     match held.refused.as_ref().filter(|refused| look.now < refused.retry_at) {
         Some(refused) => look.wait(
@@ -202,11 +204,14 @@ fn conflict(look: &Look<'_>, why: &str) -> String {
     )
 }
 
+/// Secrets that are not ours are not watched; a look now and then finds one gone.
+fn look_again(look: &Look<'_>) -> Timestamp {
+    look.now.saturating_add(SignedDuration::from_secs(30)).unwrap_or(Timestamp::MAX)
+}
+
 fn foreign_secret(look: &Look<'_>) -> Option<Decision> {
     let Holding::Foreign(why) = &look.holding else { return None };
-    // Secrets that are not ours are not watched; a look now and then finds it gone.
-    let again = look.now.saturating_add(SignedDuration::from_secs(30)).unwrap_or(Timestamp::MAX);
-    let wake = Wake { at: Some(again), account: true, list: None };
+    let wake = Wake { at: Some(look_again(look)), account: true, list: None };
     look.wait(Reason::SecretConflict, conflict(look, why), wake)
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Plane {
 }
 
 /// More of them at once would be slower than one after the other.
-static PERMITS: Semaphore = Semaphore::const_new(2);
+static PERMITS: Semaphore = Semaphore::const_new(3);
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
 impl Plane {

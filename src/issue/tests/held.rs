@@ -1,5 +1,7 @@
 //! A key that DataFast issued is on its way into the Secret: it gets there, or its token is revoked.
 
+use jiff::SignedDuration;
+
 use crate::issue::decide::{Action, RevokeCause, UNDELIVERABLE};
 use crate::issue::observed::{Gate, SecretOwner, SecretView};
 use crate::issue::record::{Cause, Previous, SecretRecord};
@@ -117,9 +119,20 @@ fn a_secret_that_became_somebody_elses_meanwhile_is_not_overwritten() {
     let mut scene = Scene::key_held().change(|s| s.secret = somebody_elses());
     let verdict = scene.says(Reason::SecretConflict, false, "it belongs to DataFastAccessToken/other");
     assert!(verdict.reason.is_stalled());
-    assert_eq!(scene.rests().wake.at, Some(now() + UNDELIVERABLE));
+    assert_eq!(
+        scene.rests().wake.at,
+        Some(now() + SignedDuration::from_secs(30)),
+        "it may go before the key is given up"
+    );
     scene.now = now() + UNDELIVERABLE;
     assert_eq!(scene.action(), undeliverable());
+}
+
+#[test]
+fn a_key_is_not_given_up_before_a_secret_was_refused() {
+    let mut scene = Scene::key_held();
+    scene.now = now() + UNDELIVERABLE;
+    assert!(matches!(scene.action(), Action::Swap { .. }), "the API server may have been away all the time");
 }
 
 #[test]

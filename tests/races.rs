@@ -1,0 +1,170 @@
+//! Things change while a request for a token is under way.
+
+use datafast_harness::{eventually, wait_gone};
+use datafast_sandbox::{Fault, FaultId, Kind, Operation};
+use futures::future::join_all;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+use crate::world::{WAIT, World, text_in};
+
+/// Applies a resource, whose request for a token then waits for its answer.
+async fn under_way(w: &World, spec: Value) -> FaultId {
+    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    w.apply("agent", spec).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    hold
+}
+
+/// In time for the operator to take notice, if it does.
+async fn a_poll_later(w: &World, hold: FaultId) {
+    w.polls(1).await;
+    w.account.release(hold);
+}
+
+#[tokio::test]
+async fn a_resource_deleted_meanwhile_leaves_nothing() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    w.delete("agent").await;
+    a_poll_later(&w, hold).await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
+    assert_eq!(w.posts(), 1);
+}
+
+#[tokio::test]
+async fn a_resource_deleted_and_created_again_meanwhile_has_a_token_of_its_own() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    let before = w.resource("agent").await;
+    w.delete("agent").await;
+    a_poll_later(&w, hold).await;
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let after = w.issued_alone("agent").await;
+    assert_ne!(after.resource.uid(), before.uid());
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_scope_changed_meanwhile_is_met_in_the_end() {
+    let w = World::new().await;
+    let rotation = json!({ "overlap": "0s" });
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
+    w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": rotation })).await;
+    a_poll_later(&w, hold).await;
+    assert_eq!(w.issued_alone("agent").await.token.permissions, ["goals:read"]);
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_template_changed_meanwhile_is_rendered() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    let secret = json!({ "key": "KEY", "data": { "env": "$(TOKEN_ID)" } });
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": secret })).await;
+    a_poll_later(&w, hold).await;
+    let issued = w.issued_alone("agent").await;
+    assert_eq!(text_in(&issued.secret, "env"), issued.token.id);
+    assert_eq!(issued.secret.data.unwrap().len(), 2);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_resource_suspended_meanwhile_still_gets_its_key() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    a_poll_later(&w, hold).await;
+    w.says("agent", "Suspended").await;
+    w.polls(1).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 0), "the key was not dropped");
+}
+
+/// Somebody creates a Secret of that name between the dry run and the answer.
+#[tokio::test]
+async fn a_secret_of_somebody_else_that_came_meanwhile_is_left_as_it_is() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    let foreign = w.create_secret("agent", json!({}), json!({ "token": "precious" })).await;
+    a_poll_later(&w, hold).await;
+    w.says("agent", "SecretConflict").await;
+    w.polls(1).await;
+    assert_eq!(w.secret("agent").await, foreign);
+    w.delete_secret("agent").await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 0), "the key was kept for that moment");
+}
+
+#[tokio::test]
+async fn a_credential_changed_meanwhile_loses_no_key() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    let (_, key) = w.made_by_hand(&["*"]);
+    w.set_credential(&key).await;
+    a_poll_later(&w, hold).await;
+    w.issued("agent").await;
+    w.polls(1).await;
+    w.issued("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+/// Deletes what is there at that moment: without the precondition, the API server may remove a resource in spite of a
+/// finalizer that is added while the request is at work (kubernetes/kubernetes#77988).
+async fn delete(w: &World, name: &str) {
+    eventually("it is deleted", WAIT, || async {
+        let resource_version = w.resource(name).await.resource_version();
+        let preconditions = Some(Preconditions { resource_version, uid: None });
+        w.tokens().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_resources_come_and_go_at_once() {
+    let w = World::new().await;
+    let names: Vec<_> = (1..=15).map(|n| format!("agent-{n}")).collect();
+    let spec = json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } });
+    join_all(names.iter().map(|name| w.apply(name, spec.clone()))).await;
+    // A third is deleted before, during or after its issue.
+    join_all(names.iter().step_by(3).map(|name| delete(&w, name))).await;
+    let changed = json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } });
+    join_all(names.iter().skip(1).step_by(3).map(|name| w.apply(name, changed.clone()))).await;
+    for (n, name) in names.iter().enumerate() {
+        match n % 3 {
+            0 => wait_gone(&w.tokens(), name, WAIT).await,
+            1 => assert_eq!(w.issued(name).await.token.permissions, ["goals:read"]),
+            _ => assert_eq!(w.issued(name).await.token.permissions, ["analytics:read"]),
+        }
+    }
+    w.polls(2).await;
+    let live = w.account.issued_tokens();
+    assert_eq!(live.len(), 10, "{:?}", live.iter().map(|token| (&token.name, &token.permissions)).collect::<Vec<_>>());
+    assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 10);
+}
+
+/// By force, or by the API server's own race between a deletion and a new finalizer: the operator holds a key, and the
+/// resource is no more.
+#[tokio::test]
+async fn a_resource_that_vanishes_meanwhile_leaves_nothing() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    w.tokens().patch("agent", &PatchParams::default(), &release).await.unwrap();
+    let _ = w.tokens().delete("agent", &DeleteParams::default()).await;
+    // Where the operator has put its finalizer back by now, it has seen nothing strange.
+    w.account.release(hold);
+    wait_gone(&w.tokens(), "agent", WAIT).await;
+    eventually("neither token nor Secret is left", WAIT, || async {
+        let (live, secret) = (w.account.issued_tokens(), w.secrets().get_opt("agent").await.unwrap());
+        if live.is_empty() && secret.is_none() { Ok(()) } else { Err((live, secret.map(|secret| secret.metadata))) }
+    })
+    .await;
+}
