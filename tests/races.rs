@@ -1,7 +1,7 @@
 //! Things change while a request for a token is under way.
 
-use datafast_harness::{eventually, wait_gone};
-use datafast_sandbox::{Fault, FaultId, Kind, Operation};
+use datafast_harness::{Cutter, Fault, Plan, Side, eventually, wait_gone};
+use datafast_sandbox::{Fault as ApiFault, FaultId, Kind, Operation};
 use futures::future::join_all;
 use kube::{
     ResourceExt,
@@ -9,11 +9,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{WAIT, World, text_in};
+use crate::world::{ARGS, Plane, Setup, WAIT, World, start, text_in};
 
 /// Applies a resource, whose request for a token then waits for its answer.
 async fn under_way(w: &World, spec: Value) -> FaultId {
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    let hold = w.account.set_fault(ApiFault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     w.apply("agent", spec).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     hold
@@ -150,21 +150,48 @@ async fn many_resources_come_and_go_at_once() {
     assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 10);
 }
 
-/// By force, or by the API server's own race between a deletion and a new finalizer: the operator holds a key, and the
-/// resource is no more.
-#[tokio::test]
-async fn a_resource_that_vanishes_meanwhile_leaves_nothing() {
-    let w = World::new().await;
-    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+/// Deletes a resource in spite of its finalizer; or it was the API server's own race between a deletion and a new
+/// finalizer.
+async fn delete_by_force(w: &World) {
     let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     w.tokens().patch("agent", &PatchParams::default(), &release).await.unwrap();
-    let _ = w.tokens().delete("agent", &DeleteParams::default()).await;
-    // Where the operator has put its finalizer back by now, it has seen nothing strange.
+    w.delete("agent").await;
+    assert!(w.tokens().get_opt("agent").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_resource_that_vanishes_meanwhile_leaves_no_token() {
+    let w = World::new().await;
+    let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
+    delete_by_force(&w).await;
     w.account.release(hold);
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    eventually("neither token nor Secret is left", WAIT, || async {
-        let (live, secret) = (w.account.issued_tokens(), w.secrets().get_opt("agent").await.unwrap());
-        if live.is_empty() && secret.is_none() { Ok(()) } else { Err((live, secret.map(|secret| secret.metadata))) }
+    eventually("no token is left", WAIT, || async {
+        let live = w.account.issued_tokens();
+        if live.is_empty() { Ok(()) } else { Err(live) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_resource_that_vanishes_with_its_key_in_the_secret_leaves_a_token_that_is_reported() {
+    let plane = Plane::take().await;
+    let plan = Plan::new(Fault::None);
+    let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
+    let _operator = start(&plane.cluster, Some(cutter.url()), &ARGS).await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    w.apply("other", json!({ "permissions": ["analytics:read"] })).await;
+    w.issued("other").await;
+    // The record, the Secret, and then the status, which is never written.
+    plan.reset(Fault::Cut { at: 3, side: Side::Before }).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let cut = tokio::time::timeout(WAIT, plan.reached()).await.expect("three writes");
+    assert!(cut.ends_with("/agent/status"), "{cut}");
+    delete_by_force(&w).await;
+    plan.reset(Fault::None).await;
+    eventually("it is reported, or gone", WAIT, || async {
+        let live = w.account.issued_tokens().len();
+        let unclaimed = w.account_resource().await.status.unwrap_or_default().unclaimed.len();
+        if live == 1 + unclaimed { Ok(()) } else { Err((live, unclaimed)) }
     })
     .await;
 }
