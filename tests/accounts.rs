@@ -26,14 +26,24 @@ async fn wait_counts(w: &World, expected: [i32; 5]) {
 
 #[tokio::test]
 async fn a_resource_waits_for_its_account() {
-    let w = World::new().await;
-    w.accounts().delete(&w.name, &DeleteParams::default()).await.unwrap();
+    let mut w = World::new().await.neighbour().await;
+    // Nobody has heard of that account yet.
+    w.name = w.namespace.clone();
     w.apply("agent", permissions()).await;
     let ready = w.says("agent", "AccountNotFound").await;
     assert!(ready.status == "False" && ready.message.contains(&w.name), "{ready:?}");
+    w.set_credential(&w.account.credential()).await;
     w.set_account(json!({})).await;
     w.issued_alone("agent").await;
     assert_eq!(w.posts(), 1);
+}
+
+#[tokio::test]
+async fn a_shorter_poll_interval_takes_effect_at_once() {
+    let w = World::with(Setup { spec: Some(json!({ "pollInterval": "1h" })), ..Setup::default() }).await;
+    w.account_says("Connected").await;
+    w.set_account(json!({ "pollInterval": "10s" })).await;
+    w.polls(2).await;
 }
 
 #[tokio::test]

@@ -239,6 +239,9 @@ impl Account {
         let client = {
             let mut state = lock(&self.state);
             let now = Timestamp::now();
+            // A shorter interval than when the next list was planned takes effect now.
+            let regular = state.snapshot.as_ref().and_then(|snapshot| snapshot.begun().checked_add(interval).ok());
+            state.next_list = state.next_list.map(|next| regular.map_or(next, |regular| next.min(regular)));
             let Some(connection) = &state.connection else { return false };
             let client = connection.client.clone();
             if state.listing || state.due() > now {
