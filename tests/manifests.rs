@@ -6,7 +6,7 @@ use datafast_harness::{parse_yaml, server_error};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -69,18 +69,16 @@ async fn the_samples_are_accepted() {
 async fn what_cannot_change_says_what_to_do_instead() {
     let w = World::new().await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
-    let mut object = w.resource("agent").await;
-    object.spec.secret.name = Some("other".to_owned());
-    let refusal = server_error(w.tokens().replace("agent", &PostParams::default(), &object).await);
+    let change = async |spec: Value| {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        w.tokens().patch("agent", &PatchParams::default(), &patch).await
+    };
+    let refusal = server_error(change(json!({ "secret": { "name": "other" } })).await);
     assert!(refusal.message.contains("secret.name cannot be changed from agent to other"), "{}", refusal.message);
-    let mut object = w.resource("agent").await;
-    object.spec.account_ref.name = Some("other".to_owned());
-    let refusal = server_error(w.tokens().replace("agent", &PostParams::default(), &object).await);
+    let refusal = server_error(change(json!({ "accountRef": { "name": "other" } })).await);
     assert!(refusal.message.contains("create another resource, then delete this one"), "{}", refusal.message);
     // The effective value is what counts.
-    let mut object = w.resource("agent").await;
-    object.spec.secret.name = Some("agent".to_owned());
-    w.tokens().replace("agent", &PostParams::default(), &object).await.unwrap();
+    change(json!({ "secret": { "name": "agent" } })).await.unwrap();
 }
 
 /// A GitOps tool would show what the API server fills in as a difference, for ever.

@@ -74,8 +74,9 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     if connect(resource, ctx, &account).await? {
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
-            let memory = ctx.memories.of(&user.uid().unwrap_or_default());
-            lock(&memory).local.rejected = None;
+            if let Some(memory) = ctx.memories.known(&user.uid().unwrap_or_default()) {
+                lock(&memory).local.rejected = None;
+            }
             account.wake(token::reference(user));
         }
     }

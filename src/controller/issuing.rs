@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use serde_json::json;
 
 use super::memory::{Memory, lock};
@@ -106,7 +106,6 @@ impl Work<'_> {
         }
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
         let (spec_hash, this) = (scope.hash(), token::reference(&self.resource));
-        let uid = self.resource.uid().unwrap_or_default();
         let task = self.ctx.requests.spawn(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
             let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
@@ -123,8 +122,11 @@ impl Work<'_> {
                 }
             }
             // The resource may have been deleted by force meanwhile.
-            let orphan = lock(&memory).local.held.as_ref().map(|held| held.token_id.clone());
-            if let Some(token_id) = orphan.filter(|_| ctx.memories.known(&uid).is_none()) {
+            let orphan = {
+                let memory = lock(&memory);
+                memory.local.held.as_ref().filter(|_| memory.is_gone()).map(|held| held.token_id.clone())
+            };
+            if let Some(token_id) = orphan {
                 give_up(&account, &token_id).await;
                 lock(&memory).let_go();
             }

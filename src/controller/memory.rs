@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) retries: ExponentialBackoff,
     refusals: ExponentialBackoff,
     rejections: u32,
+    /// The resource was deleted without us.
+    is_gone: bool,
 }
 
 impl Default for Memory {
@@ -38,6 +40,7 @@ impl Default for Memory {
             retries: pauses(),
             refusals: pauses(),
             rejections: 0,
+            is_gone: false,
         }
     }
 }
@@ -99,6 +102,11 @@ impl Memory {
         }
     }
 
+    /// Whether the resource was deleted without us: what is under way for it has nowhere to go.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// Whether something must be finished before the process ends.
     pub(crate) fn is_busy(&self) -> bool {
         self.key.is_some() || self.local.in_flight.is_some()
@@ -133,8 +141,9 @@ impl Memories {
     /// Forgets a resource that was deleted without us; returns the token whose key was in hand.
     pub(crate) fn take(&self, uid: &str) -> Option<TokenId> {
         let memory = lock(&self.0).remove(uid)?;
-        let held = lock(&memory).local.held.take();
-        held.map(|held| held.token_id)
+        let mut memory = lock(&memory);
+        memory.is_gone = true;
+        memory.local.held.take().map(|held| held.token_id)
     }
 
     /// One resource's, if it is there as far as we know.

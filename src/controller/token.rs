@@ -82,6 +82,9 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
         other => other?,
     }
     for _ in 0..MOST_STEPS {
+        if lock(&work.memory).is_gone() {
+            return Ok(Requeue::await_change());
+        }
         let (decision, status) = judge(&work);
         tracing::debug!(action = ?decision.action, reason = decision.verdict.reason.as_str(), "decided");
         match decision.action {

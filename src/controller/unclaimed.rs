@@ -45,8 +45,8 @@ impl Claims {
             let owner = owner_id(&resource);
             let log = Log::read(resource.annotations(), now);
             claims.attempts.extend(log.0.into_iter().map(|attempt| (owner.clone(), attempt.nonce)));
-            let memory = ctx.memories.of(&resource.uid().unwrap_or_default());
-            let in_hand = lock(&memory).local.held.as_ref().map(|held| held.nonce.clone());
+            let memory = ctx.memories.known(&resource.uid().unwrap_or_default());
+            let in_hand = memory.and_then(|memory| lock(&memory).local.held.as_ref().map(|held| held.nonce.clone()));
             claims.attempts.extend(in_hand.map(|nonce| (owner.clone(), nonce)));
             owners.insert((resource.namespace().unwrap_or_default(), super::secret::owner(&resource)), owner);
         }
