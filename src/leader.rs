@@ -3,7 +3,7 @@
 //! Invariant: a leader that could not renew before its own deadline, on the monotonic clock, and earlier than the lease
 //! runs out for others, ends its process at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::names;
+use crate::lock::lock;
 
 /// The exit code of a leader that lost its lease.
 const LEASE_LOST: i32 = 70;
@@ -37,12 +38,12 @@ impl Leadership {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.deadline.as_ref().map(|deadline| *deadline.lock().unwrap_or_else(PoisonError::into_inner))
+        self.deadline.as_ref().map(|deadline| *lock(deadline))
     }
 
     fn extend(&self, to: Instant) {
         if let Some(deadline) = &self.deadline {
-            *deadline.lock().unwrap_or_else(PoisonError::into_inner) = to;
+            *lock(deadline) = to;
         }
     }
 }

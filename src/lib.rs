@@ -8,4 +8,5 @@ pub mod controller;
 pub mod datafast;
 pub mod issue;
 pub mod leader;
+mod lock;
 pub mod telemetry;

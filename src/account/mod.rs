@@ -7,7 +7,7 @@ mod gate;
 mod state;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,6 +21,7 @@ pub use state::{Report, Setup, View};
 
 use crate::datafast::{Client, Error, Issued, NewToken, RawKey, SetupError, TokenId};
 use crate::issue::observed;
+use crate::lock::lock;
 
 /// Changes of one account under way at once.
 const CALLS: u32 = 4;
@@ -63,11 +64,6 @@ pub struct Accounts {
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code here panics while it holds a lock; if it did, the state would still be whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Accounts {
@@ -167,12 +163,7 @@ impl Account {
     /// What the account resource's status says.
     pub fn report(&self) -> Report {
         let state = lock(&self.state);
-        Report {
-            setup: state.setup.clone(),
-            trouble: state.gate.closed().cloned(),
-            snapshot: state.snapshot.clone(),
-            waiting: state.waiting.len(),
-        }
+        Report { setup: state.setup.clone(), trouble: state.gate.closed().cloned(), snapshot: state.snapshot.clone() }
     }
 
     /// Whether the account resource is known to be held by our finalizer, as it must be while a resource refers to it.

@@ -75,8 +75,6 @@ pub struct Report {
     pub trouble: Option<(Trouble, Timestamp)>,
     /// The tokens.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Resources that wait for it.
-    pub waiting: usize,
 }
 
 impl State {

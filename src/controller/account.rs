@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::Store;
@@ -14,7 +14,6 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::lock;
 use super::status::{self, Say, conditions};
 use super::{Context, Error, pauses, token, unclaimed, words};
 use crate::account::{Account, Report, Setup, Trouble};
@@ -23,6 +22,7 @@ use crate::datafast::{Client, RawKey};
 use crate::issue::facts::last_used;
 use crate::issue::observed::Gate;
 use crate::issue::snapshot::{Listed, Snapshot};
+use crate::lock::lock;
 
 pub(super) const KIND: &str = "DataFastAccount";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -243,7 +243,7 @@ async fn write_status(
     let now = Timestamp::now();
     let name = resource.name_any();
     let before = resource.status.clone().unwrap_or_default();
-    let (ready, stalled, reason, mut message) = verdict(report, now);
+    let (ready, stalled, reason, mut message) = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
         message = format!("Deletion waits for the resources that use the account: {}. {message}", named(users));
     }
@@ -292,14 +292,10 @@ async fn write_status(
     }
     let is_news = status::ready_reason(&before.conditions) != Some(reason);
     let mut written = resource.clone();
-    written.metadata.managed_fields = None;
     written.status = Some(new);
     let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
-    let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
-    match api.replace_status(&name, &params, &written).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
-        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
-        other => other.map(|_| ())?,
+    if status::write(&api, written, "the account").await?.is_none() {
+        return Ok(());
     }
     if is_news {
         tracing::info!(reason, message, "the account's Ready has another reason");
@@ -312,7 +308,7 @@ async fn write_status(
 }
 
 /// Ready, stalled, reason, message.
-fn verdict(report: &Report, now: Timestamp) -> (bool, bool, &'static str, String) {
+fn verdict(report: &Report) -> (bool, bool, &'static str, String) {
     let until = |at: &Timestamp| format!("tried again at {at:.0}");
     match (&report.setup, &report.trouble) {
         (Setup::NoCredential(why), _) => (false, true, "CredentialsNotFound", capital(why)),
@@ -327,10 +323,7 @@ fn verdict(report: &Report, now: Timestamp) -> (bool, bool, &'static str, String
         (_, Some((Trouble::Unavailable(why), at))) => {
             (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
         }
-        (_, None) => {
-            let _ = now;
-            (true, false, "Connected", "DataFast takes the credential".to_owned())
-        }
+        (_, None) => (true, false, "Connected", "DataFast takes the credential".to_owned()),
     }
 }
 

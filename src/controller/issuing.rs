@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::Resource;
 use serde_json::json;
 
-use super::memory::{Memory, lock};
+use super::memory::Memory;
 use super::observe::{desired, owner_id};
 use super::perform::Work;
 use super::secret::Recipe;
@@ -17,8 +16,9 @@ use crate::account::{Account, CallError};
 use crate::api::names;
 use crate::datafast::{self, Effect, Issued, NewToken, RawKey, TokenId};
 use crate::issue::marker::{Marker, Nonce};
-use crate::issue::observed::{Held, Preflight, Refused, Rejected, Unsent};
+use crate::issue::observed::{Held, Preflight, Rejected, Unsent};
 use crate::issue::record::{Attempt, Cause, Log, SecretRecord};
+use crate::lock::lock;
 
 /// A key of the length of DataFast's, for dry runs.
 const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
@@ -62,7 +62,8 @@ impl Work<'_> {
             key_sha256: Some(placeholder.fingerprint(&id)),
             ..SecretRecord::default()
         };
-        let secret = self.rendered(&record, &placeholder, &placeholder.mask());
+        let view = self.account.view();
+        let secret = Recipe::new(&self.resource, &record, &placeholder, &view).secret(self.secret.as_ref());
         match self.secrets.write(&secret, true).await {
             Ok(_) => Ok(Ok(())),
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => Ok(Err(words(&kube::Error::Api(refusal)))),
@@ -80,13 +81,6 @@ impl Work<'_> {
         if let Some(unsent) = &mut memory.local.unsent {
             unsent.preflight = preflight;
         }
-    }
-
-    fn rendered(&self, record: &SecretRecord, key: &RawKey, display_key: &str) -> Secret {
-        let view = self.account.view();
-        let base_url = view.base_url.unwrap_or_default();
-        let recipe = Recipe { resource: &self.resource, record, key, display_key, base_url: &base_url };
-        recipe.secret(self.secret.as_ref())
     }
 
     /// Sends the request in a task of its own: whatever becomes of this look, the answer is taken in.
@@ -142,9 +136,10 @@ impl Work<'_> {
             return Ok(());
         };
         let view = self.account.view();
-        let listed = record.token_id.as_ref().and_then(|id| view.snapshot.as_ref()?.get(id));
-        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
-        let secret = self.rendered(&record, &key, &display_key);
+        let resource = self.resource.clone();
+        let recipe = Recipe::new(&resource, &record, &key, &view);
+        let secret = recipe.secret(self.secret.as_ref());
+        let display_key = &recipe.display_key;
         let was_there = self.secret.is_some();
         match self.secrets.write(&secret, false).await {
             Ok(written) => {
@@ -173,16 +168,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether the Secret that was just written is not what it was written to be.
-    fn recipe_differs(&self, record: &SecretRecord, key: &RawKey, display_key: &str) -> bool {
-        let wanted = self.rendered(record, key, display_key);
-        self.secret.as_ref().is_none_or(|written| {
-            written.metadata.labels != wanted.metadata.labels
-                || written.metadata.annotations != wanted.metadata.annotations
-                || written.data != wanted.data
-        })
-    }
-
     pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
         super::observe::key_of(&self.resource, self.secret.as_ref()?, Timestamp::now())
     }
@@ -190,13 +175,13 @@ impl Work<'_> {
     pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
         let Some(key) = self.key_in_secret() else { return Ok(()) };
         let view = self.account.view();
-        let listed = record.token_id.as_ref().and_then(|id| view.snapshot.as_ref()?.get(id));
-        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
-        let secret = self.rendered(&record, &key, &display_key);
+        let resource = self.resource.clone();
+        let recipe = Recipe::new(&resource, &record, &key, &view);
+        let secret = recipe.secret(self.secret.as_ref());
         match self.secrets.write(&secret, false).await {
             Ok(written) => {
+                let is_kept = !recipe.has_drifted(&written);
                 self.secret = Some(written);
-                let is_kept = !self.recipe_differs(&record, &key, &display_key);
                 let mut memory = lock(&self.memory);
                 if !is_kept {
                     let why = "something in the cluster changes it as it is written".to_owned();
@@ -211,7 +196,7 @@ impl Work<'_> {
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await,
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                 let mut memory = lock(&self.memory);
-                let refused: Refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
+                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
                 memory.local.rewrite = Some(refused);
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! What this process knows of each resource and nobody else does, above all a key that is on its way into a Secret.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use backon::ExponentialBackoff;
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +11,7 @@ use super::pauses;
 use crate::api::DataFastAccessToken;
 use crate::datafast::{RawKey, TokenId};
 use crate::issue::observed::{Local, Refused};
+use crate::lock::lock;
 
 /// One resource's memory.
 #[derive(Debug)]
@@ -121,11 +122,6 @@ fn version(resource: &DataFastAccessToken) -> u128 {
 /// The memories, by the resource's uid: a resource of the same name that is made anew is another.
 #[derive(Debug, Default)]
 pub(crate) struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics while it holds a lock; if it did, the state would still be whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Memories {
     /// One resource's.

@@ -81,18 +81,9 @@ impl<'a> Scene<'a> {
         };
         let record = SecretRecord::read(secret.annotations(), self.now);
         let key = key_of(self.resource, secret, self.now);
-        let drifted = key.as_ref().is_some_and(|key| {
-            let id = record.token_id.as_ref();
-            let listed = id.and_then(|id| self.view.snapshot.as_ref()?.get(id));
-            let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
-            let base_url = self.view.base_url.as_deref();
-            // Without an account there is no base URL to compare with.
-            base_url.is_some_and(|base_url| {
-                let recipe =
-                    Recipe { resource: self.resource, record: &record, key, display_key: &display_key, base_url };
-                recipe.has_drifted(secret)
-            })
-        });
+        // Without an account there is no base URL to compare with.
+        let drifted = self.view.base_url.is_some()
+            && key.as_ref().is_some_and(|key| Recipe::new(self.resource, &record, key, self.view).has_drifted(secret));
         SecretView::Present(SecretFacts { owner, record, key, drifted })
     }
 

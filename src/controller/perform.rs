@@ -8,7 +8,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::memory::{Memory, lock};
+use super::memory::Memory;
 use super::observe::desired;
 use super::secret::Secrets;
 use super::{Context, Error, token};
@@ -17,6 +17,7 @@ use crate::api::{DataFastAccessToken, names};
 use crate::datafast::{self, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::observed::Proof;
+use crate::lock::lock;
 
 /// What came of an action.
 pub(super) enum Performed {
@@ -47,7 +48,7 @@ impl<'a> Work<'a> {
         Self { ctx, resource, secret: None, memory, account, secrets: Secrets(secrets) }
     }
 
-    fn api(&self) -> Api<DataFastAccessToken> {
+    pub(super) fn api(&self) -> Api<DataFastAccessToken> {
         Api::namespaced(self.ctx.client.clone(), &self.resource.namespace().unwrap_or_default())
     }
 

@@ -8,17 +8,19 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Resource, ResourceExt};
 
+use crate::account::View;
 use crate::api::{DataFastAccessToken, names};
 use crate::datafast::RawKey;
 use crate::issue::record::SecretRecord;
 
 /// What a Secret is made from.
 pub(crate) struct Recipe<'a> {
-    pub(crate) resource: &'a DataFastAccessToken,
-    pub(crate) record: &'a SecretRecord,
-    pub(crate) key: &'a RawKey,
-    pub(crate) display_key: &'a str,
-    pub(crate) base_url: &'a str,
+    resource: &'a DataFastAccessToken,
+    record: &'a SecretRecord,
+    key: &'a RawKey,
+    /// As DataFast shows the key, or would show it.
+    pub(crate) display_key: String,
+    base_url: &'a str,
 }
 
 /// `<Kind>/<name>` of the resource that a Secret belongs to.
@@ -26,7 +28,19 @@ pub(crate) fn owner(resource: &DataFastAccessToken) -> String {
     format!("{}/{}", DataFastAccessToken::kind(&()), resource.name_any())
 }
 
-impl Recipe<'_> {
+impl<'a> Recipe<'a> {
+    /// For a token of an account.
+    pub(crate) fn new(
+        resource: &'a DataFastAccessToken,
+        record: &'a SecretRecord,
+        key: &'a RawKey,
+        account: &'a View,
+    ) -> Self {
+        let listed = record.token_id.as_ref().and_then(|id| account.snapshot.as_ref()?.get(id));
+        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
+        Self { resource, record, key, display_key, base_url: account.base_url.as_deref().unwrap_or_default() }
+    }
+
     fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.resource.spec.secret.labels.clone();
         labels.insert(names::MANAGED_BY.into(), names::MANAGER.into());
@@ -46,7 +60,7 @@ impl Recipe<'_> {
         let values = [
             ("TOKEN", self.key.expose()),
             ("TOKEN_ID", token_id),
-            ("DISPLAY_KEY", self.display_key),
+            ("DISPLAY_KEY", &self.display_key),
             ("BASE_URL", self.base_url),
         ];
         let templates = self.resource.spec.secret.data.iter();

@@ -2,7 +2,12 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::ResourceExt;
+use kube::api::{Api, PostParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Error;
 
 use crate::api::{DataFastAccessToken, DataFastAccessTokenStatus, Retiring, names};
 use crate::issue::facts::{Facts, Mirror, last_used};
@@ -118,6 +123,21 @@ pub(super) fn status(
         status.retiring = retiring.iter().map(entry).collect();
     }
     status
+}
+
+/// Writes an object's status over the one that was read; `what` it is, for the error. None: the object is gone.
+pub(super) async fn write<K>(api: &Api<K>, mut object: K, what: &'static str) -> Result<Option<K>, Error>
+where
+    K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    // An empty list would wipe the record of who set what; none leaves it.
+    object.meta_mut().managed_fields = None;
+    let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
+    match api.replace_status(&object.name_any(), &params, &object).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Err(Error::Conflict(what)),
+        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(None),
+        other => Ok(Some(other?)),
+    }
 }
 
 /// The name of a resource, for logs.

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use kube::ResourceExt;
+use kube::api::Api;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt};
 
-use super::memory::lock;
 use super::observe::{Scene, desired};
 use super::perform::{Performed, Work};
 use super::{Context, Error, status, words};
@@ -19,6 +18,7 @@ use crate::api::DataFastAccessToken;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::facts;
 use crate::issue::verdict::{Reason, Verdict};
+use crate::lock::lock;
 
 /// The word for this kind in metrics.
 pub(super) const KIND: &str = "DataFastAccessToken";
@@ -90,7 +90,7 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
         match decision.action {
             Action::Rest => {
                 if let Some(status) = status {
-                    write_status(&mut work, *status).await?;
+                    write_status(&mut work, &decision.verdict, *status).await?;
                 }
                 return Ok(rest(&work, &decision));
             }
@@ -169,30 +169,20 @@ async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Er
     let issued_at = before.issued_at.map(|time| time.0);
     let facts = crate::issue::facts::Facts { token: crate::issue::facts::Mirror::Keep, issued_at, retiring: None };
     let status = status::status(&work.resource, &verdict, &facts, None, Timestamp::now());
-    write_status(work, status).await?;
+    write_status(work, &verdict, status).await?;
     Ok(Requeue::requeue(FORBIDDEN_AGAIN))
 }
 
-async fn write_status(work: &mut Work<'_>, new: Status) -> Result<(), Error> {
+async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: Status) -> Result<(), Error> {
     let old = work.resource.status.clone().unwrap_or_default();
     if old == new {
         return Ok(());
     }
     let used = old.last_used_at != new.last_used_at;
-    let reason = status::ready_reason(&new.conditions).map(str::to_owned);
-    let is_news = reason.as_deref() != status::ready_reason(&old.conditions);
-    let message = new.conditions.first().map(|ready| ready.message.clone()).unwrap_or_default();
+    let is_news = Some(verdict.reason.as_str()) != status::ready_reason(&old.conditions);
     let mut resource = DataFastAccessToken::clone(&work.resource);
-    resource.metadata.managed_fields = None;
     resource.status = Some(new);
-    let api: Api<DataFastAccessToken> =
-        Api::namespaced(work.ctx.client.clone(), &resource.namespace().unwrap_or_default());
-    let params = PostParams { field_manager: Some(crate::api::names::MANAGER.into()), ..PostParams::default() };
-    let written = match api.replace_status(&resource.name_any(), &params, &resource).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the resource")),
-        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
-        other => other?,
-    };
+    let Some(written) = status::write(&work.api(), resource, "the resource").await? else { return Ok(()) };
     work.resource = {
         let mut memory = lock(&work.memory);
         if used {
@@ -200,25 +190,12 @@ async fn write_status(work: &mut Work<'_>, new: Status) -> Result<(), Error> {
         }
         memory.newest(Arc::new(written))
     };
-    if let Some(reason) = reason.filter(|_| is_news) {
-        announce(work, &reason, message).await;
+    if is_news {
+        let (reason, message) = (verdict.reason.as_str(), &verdict.message);
+        tracing::info!(reason, message, "Ready has another reason");
+        if verdict.reason.is_warning() {
+            work.warn(reason, message).await;
+        }
     }
     Ok(())
-}
-
-/// Tells of a reason at which a person should look.
-async fn announce(work: &Work<'_>, reason: &str, message: String) {
-    tracing::info!(reason, message, "Ready has another reason");
-    let wants_a_person = [
-        Reason::WaitingForSlot,
-        Reason::Rejected,
-        Reason::SecretConflict,
-        Reason::SecretWriteRefused,
-        Reason::AccountNotFound,
-        Reason::AccountNotReady,
-        Reason::Throttled,
-    ];
-    if wants_a_person.iter().any(|wanted| wanted.as_str() == reason) {
-        work.ctx.events.warning(&work.resource.object_ref(&()), reason, message).await;
-    }
 }

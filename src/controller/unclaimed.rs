@@ -8,12 +8,13 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
+use super::Context;
 use super::observe::{owner_id, status_record};
-use super::{Context, memory::lock};
 use crate::api::names;
 use crate::issue::marker::{Nonce, OwnerId};
 use crate::issue::record::{Log, SecretRecord};
 use crate::issue::snapshot::{Listed, Snapshot};
+use crate::lock::lock;
 
 /// An account's tokens, by whose they are.
 #[derive(Debug, Default)]

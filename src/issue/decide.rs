@@ -192,9 +192,10 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
 }
 
 fn suspended(look: &Look<'_>) -> Option<Decision> {
-    look.desired
-        .suspended
-        .then(|| look.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Wake::default()))?
+    if !look.desired.suspended {
+        return None;
+    }
+    look.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Wake::default())
 }
 
 fn conflict(look: &Look<'_>, why: &str) -> String {
@@ -279,11 +280,10 @@ fn settled(look: &Look<'_>) -> Decision {
     let name = look.seen.names.secret;
     let rest =
         |reason, message: String, wake| Decision { action: Action::Rest, verdict: look.verdict(reason, message), wake };
+    // Without an account or its credential, even what works says so.
+    let speaks = !matches!(look.seen.account.gate, Gate::NotFound | Gate::NotReady(_));
     match &look.holding {
-        Holding::Live(_) if matches!(look.seen.account.gate, Gate::NotFound | Gate::NotReady(_)) => {
-            look.closed().unwrap_or_else(|| rest(Reason::Issued, String::new(), Wake::default()))
-        }
-        Holding::Live(listed) => {
+        Holding::Live(listed) if speaks => {
             let message = format!("Secret {name:?} holds token {}", listed.token.display_key);
             rest(Reason::Issued, message, Wake::default())
         }

@@ -18,32 +18,32 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
     if look.seen.local.in_flight.is_some() {
         return wait(look, "DataFast's answer to a request", Wake::default());
     }
-    if !look.desired.abandon && remote_side(look).is_some() {
-        if let Some(mut closed) = look.closed() {
-            let message = closed.verdict.message;
-            closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
-            return closed;
-        }
-        return match remote_side(look) {
-            Some(Remains::Token(token_id)) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
-            Some(Remains::Denied(token_id, wake)) => {
-                let what = format!(
-                    "token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it"
-                );
-                wait(look, &what, wake)
+    let remains = if look.desired.abandon { None } else { remote_side(look) };
+    let Some(remains) = remains else {
+        return match &look.seen.secret {
+            SecretView::Present(facts) if facts.owner == SecretOwner::This && !look.desired.retain => {
+                act(Action::DeleteSecret)
             }
-            Some(Remains::Unresolved(at)) => {
-                let what = format!("{at:.0}: until then an unanswered request may still make a token");
-                wait(look, &what, Wake::list(at))
-            }
-            None => act(Action::Release),
+            _ => act(Action::Release),
         };
+    };
+    if let Some(mut closed) = look.closed() {
+        let message = closed.verdict.message;
+        closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
+        return closed;
     }
-    match &look.seen.secret {
-        SecretView::Present(facts) if facts.owner == SecretOwner::This && !look.desired.retain => {
-            act(Action::DeleteSecret)
+    match remains {
+        Remains::Token(token_id) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
+        Remains::Denied(token_id, wake) => {
+            let what = format!(
+                "token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it"
+            );
+            wait(look, &what, wake)
         }
-        _ => act(Action::Release),
+        Remains::Unresolved(at) => {
+            let what = format!("{at:.0}: until then an unanswered request may still make a token");
+            wait(look, &what, Wake::list(at))
+        }
     }
 }
 

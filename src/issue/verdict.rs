@@ -58,6 +58,20 @@ impl Reason {
         !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended)
     }
 
+    /// Whether a person should hear of it: an event tells.
+    pub fn is_warning(self) -> bool {
+        match self {
+            Self::WaitingForSlot
+            | Self::Rejected
+            | Self::SecretConflict
+            | Self::SecretWriteRefused
+            | Self::AccountNotFound
+            | Self::AccountNotReady
+            | Self::Throttled => true,
+            Self::Issued | Self::Issuing | Self::RateLimited | Self::ApiUnavailable | Self::Suspended => false,
+        }
+    }
+
     /// Whether a token that works stays `Ready` under this reason: what is in the way concerns the next token only.
     fn keeps_ready(self) -> bool {
         matches!(
