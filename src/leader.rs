@@ -18,6 +18,8 @@ use crate::lock::lock;
 /// The exit code of a leader that lost its lease.
 const LEASE_LOST: i32 = 70;
 const WATCHDOG: Duration = Duration::from_millis(100);
+/// A lease that is given up is taken this soon, however long leases are.
+const STANDBY: Duration = Duration::from_secs(1);
 
 /// Whether this process may act.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +89,7 @@ impl Candidate {
                 Err(error) => tracing::warn!(%error, "the lease can't be read or written"),
             }
             tokio::select! {
-                () = tokio::time::sleep(self.retry()) => {}
+                () = tokio::time::sleep(self.retry().min(STANDBY)) => {}
                 () = stop.cancelled() => return None,
             }
         }

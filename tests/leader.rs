@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::world::{Plane, SYSTEM, Setup, WAIT, World, start};
 
-const ARGS: [&str; 5] = ["--allow-plain-http", "--horizon", "2s", "--lease-duration", "3s"];
+/// The lease is long enough for a leader to keep it on a machine that is busy with other tests.
+const ARGS: [&str; 5] = ["--allow-plain-http", "--horizon", "2s", "--lease-duration", "10s"];
 
 async fn holder(w: &World) -> Option<String> {
     let leases: Api<Lease> = Api::namespaced(w.client.clone(), SYSTEM);
