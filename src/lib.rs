@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod api;
+pub mod clock;
 pub mod controller;
 pub mod datafast;
 pub mod issue;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use datafast_operator::api::{crds, names};
+use datafast_operator::clock::SystemClock;
 use datafast_operator::controller::{self, Settings};
 use datafast_operator::leader::{Candidate, Leadership};
 use datafast_operator::telemetry::{self, Health, LogFormat, Metrics};
@@ -217,6 +218,7 @@ fn settings(run: &Run) -> Settings {
         concurrency: run.concurrency,
         horizon: run.horizon,
         allow_plain_http: run.allow_plain_http,
+        clock: Arc::new(SystemClock::default()),
         instance: format!("{}_{:08x}", process.unwrap_or_else(|| names::MANAGER.to_owned()), rand::random::<u32>()),
     }
 }

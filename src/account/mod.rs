@@ -19,6 +19,7 @@ use gate::{Call, Gate};
 use state::{Connection, State};
 pub use state::{Report, Setup, View};
 
+use crate::clock::Clock;
 use crate::datafast::{Client, Error, Issued, NewToken, RawKey, SetupError, TokenId};
 use crate::issue::observed;
 use crate::lock::lock;
@@ -64,17 +65,18 @@ pub struct Accounts {
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
+    clock: Arc<dyn Clock>,
 }
 
 impl Accounts {
     /// None yet. Wake-ups are sent to `wakeups`.
-    pub fn new(wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration) -> Self {
-        Self { accounts: Mutex::default(), wakeups, horizon }
+    pub fn new(wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
+        Self { accounts: Mutex::default(), wakeups, horizon, clock }
     }
 
     /// An account that resources may ask for before its resource is there.
     pub fn get(&self, name: &str) -> Arc<Account> {
-        let new = || Arc::new(Account::new(name, self.wakeups.clone(), self.horizon));
+        let new = || Arc::new(Account::new(name, self.wakeups.clone(), self.horizon, self.clock.clone()));
         lock(&self.accounts).entry(name.to_owned()).or_insert_with(new).clone()
     }
 }
@@ -87,6 +89,7 @@ pub struct Account {
     permits: Semaphore,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
+    clock: Arc<dyn Clock>,
 }
 
 /// A call that got no answer to act on.
@@ -99,9 +102,9 @@ pub enum CallError {
 }
 
 impl Account {
-    fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration) -> Self {
+    fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
         let permits = Semaphore::new(CALLS as usize);
-        Self { name: name.to_owned(), state: Mutex::default(), permits, wakeups, horizon }
+        Self { name: name.to_owned(), state: Mutex::default(), permits, wakeups, horizon, clock }
     }
 
     /// Sets the credential and where to use it. Another one than before takes effect at once: what DataFast said to the
@@ -144,7 +147,7 @@ impl Account {
         View {
             gate: state.gate(),
             snapshot: state.snapshot.clone(),
-            free: state.free(Timestamp::now()),
+            free: state.free(self.clock.now()),
             base_url: state.connection.as_ref().map(|c| c.base_url.clone()),
         }
     }
@@ -222,14 +225,14 @@ impl Account {
         let state = lock(&self.state);
         state.connection.as_ref()?;
         let at = state.due();
-        Some(at.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+        Some(at.duration_since(self.clock.now()).try_into().unwrap_or_default())
     }
 
     /// Lists the account's tokens if that is due. Returns whether it did.
     pub async fn poll(&self, interval: Duration) -> bool {
         let client = {
             let mut state = lock(&self.state);
-            let now = Timestamp::now();
+            let now = self.clock.now();
             // A shorter interval than when the next list was planned takes effect now.
             let regular = state.snapshot.as_ref().and_then(|snapshot| snapshot.begun().checked_add(interval).ok());
             state.next_list = state.next_list.map(|next| regular.map_or(next, |regular| next.min(regular)));
@@ -243,11 +246,11 @@ impl Account {
             client
         };
         let listing = Listing(self);
-        let begun = Timestamp::now();
+        let begun = self.clock.now();
         let answer = client.list_access_tokens().await;
         drop(listing);
         let mut state = lock(&self.state);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         if state.connection.as_ref().is_none_or(|connection| !Arc::ptr_eq(&connection.client, &client)) {
             // The credential changed meanwhile: what the old one saw says nothing of what the new one sees.
             return false;
@@ -282,7 +285,7 @@ impl Account {
         }
         let answer = client.create_access_token(token).await;
         let mut state = lock(&self.state);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         match &answer {
             Ok(issued) => {
                 state.gate.succeeded(Call::Change);
@@ -313,7 +316,7 @@ impl Account {
         let (client, _permits) = self.enter().await?;
         let answer = client.delete_access_token(id).await;
         let mut state = lock(&self.state);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         match &answer {
             Ok(()) => {
                 state.gate.succeeded(Call::Change);
@@ -333,7 +336,7 @@ impl Account {
         let mut state = lock(&self.state);
         match &answer {
             Ok(_) => state.gate.succeeded(Call::Change),
-            Err(error) => self.note_failure(&mut state, error, Timestamp::now()),
+            Err(error) => self.note_failure(&mut state, error, self.clock.now()),
         }
         answer.map_err(CallError::DataFast)
     }

@@ -32,8 +32,11 @@ pub const TOKEN_ID: &str = "datafa.st/token-id";
 pub const ISSUED_AT: &str = "datafa.st/issued-at";
 /// On a Secret: attempts whose keys it held before and that are not yet known to be gone.
 pub const PREVIOUS: &str = "datafa.st/previous";
-/// On a Secret: the value of [`ROTATE`] or [`REVOKE_NOW`] that its key answers.
+/// On a Secret: the value of [`ROTATE`] or [`REVOKE_NOW`] that was answered last. What of each its key answers is in
+/// annotations of the same names as on the resource.
 pub const REQUEST: &str = "datafa.st/request";
+/// On a workload's pod template, as `kubectl rollout restart` sets it.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// On a Secret: hash of the scope and name that its token was issued with.
 pub const SPEC_HASH: &str = "datafa.st/spec-hash";
 /// On a Secret: salted hash of the key that the operator wrote.

@@ -105,8 +105,8 @@ const MAX_OVERLAP: (&str, &str) = ("rotation.maxOverlap", "self.maxOverlap");
 #[x_kube(validation = rules::not_longer("has(self.every) && has(self.maxOverlap)", MAX_OVERLAP, EVERY,
     "the old key would outlive the next rotation; shorten maxOverlap or rotate less often"))]
 pub struct Rotation {
-    /// A new key is issued this long after the last one, such as `720h` (30 days); at least `1h`. Default: no regular
-    /// rotation, only on request (annotation `datafa.st/rotate`).
+    /// A new key is issued this long after the last one, and up to 5 % later, each resource in its own time, such as
+    /// `720h` (30 days); at least `1h`. Default: no regular rotation, only on request (annotation `datafa.st/rotate`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 64))]
     #[x_kube(validation = rules::duration("rotation.every", "1h", "720h"))]
@@ -119,16 +119,17 @@ pub struct Rotation {
     #[x_kube(validation = rules::duration("rotation.overlap", "0s", "24h"))]
     pub overlap: Option<Duration>,
 
-    /// Where set, the old key is revoked once it is past `overlap` and was seen unused since the swap, and after this
-    /// long in any case, such as `72h`. At least `overlap`, at most `every`. Default: none, the old key goes when
-    /// `overlap` ends.
+    /// Where set, an old key that is used after the Secret holds the new one stays valid until this long after that, such
+    /// as `72h`; an unused one goes when `overlap` ends. At least `overlap`, at most `every`. Default: none, the old key
+    /// goes when `overlap` ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 64))]
     #[x_kube(validation = rules::duration("rotation.maxOverlap", "0s", "72h"))]
     pub max_overlap: Option<Duration>,
 
     /// What to do when the account has no slot left for the old and the new key side by side: `Wait` until there is
-    /// one, or `RevokeFirst`, which leaves a moment without a working key. Default: `Wait`.
+    /// one, or `RevokeFirst`, which leaves a moment without a working key, as the annotation `datafa.st/revoke-now` does
+    /// in any case. Default: `Wait`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub when_full: WhenFull,
 }

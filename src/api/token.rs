@@ -129,15 +129,15 @@ pub struct DataFastAccessTokenSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub rotation: Rotation,
 
-    /// Workloads of this namespace to restart after each new token, for those that read the Secret only when they
-    /// start. At most 32.
+    /// Workloads of this namespace to restart after each new token but the first, for those that read the Secret only
+    /// when they start. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub rollout_restart: Vec<RolloutTarget>,
 
     /// This long after the creation of this resource the token is revoked and the Secret deleted, such as `8h`; at
-    /// least `1m`. Applies with `deletionPolicy: Retain` too. Default: never.
+    /// least `1m`. Applies with `deletionPolicy: Retain` too. Raising it brings a new token. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 64))]
     #[x_kube(validation = rules::duration("expiresAfter", "1m", "8h"))]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
@@ -22,6 +23,7 @@ use crate::datafast::{Client, RawKey};
 use crate::issue::facts::last_used;
 use crate::issue::observed::Gate;
 use crate::issue::snapshot::{Listed, Snapshot};
+use crate::issue::superseded::is_after;
 use crate::lock::lock;
 
 pub(super) const KIND: &str = "DataFastAccount";
@@ -85,7 +87,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let report = account.report();
     if listed {
         account.wake_waiting();
-        wake_stirred(&account, &users, report.snapshot.as_deref());
+        wake_stirred(&account, &users, report.snapshot.as_deref(), ctx.now());
     }
     write_status(resource, cx, &report, &users).await?;
     let poll = resource.poll_interval();
@@ -208,9 +210,8 @@ fn tell(account: &Account, users: &[Arc<DataFastAccessToken>]) {
 }
 
 /// Wakes the resources for which the list has news, by what their status says.
-fn wake_stirred(account: &Account, users: &[Arc<DataFastAccessToken>], snapshot: Option<&Snapshot>) {
+fn wake_stirred(account: &Account, users: &[Arc<DataFastAccessToken>], snapshot: Option<&Snapshot>, now: Timestamp) {
     let Some(snapshot) = snapshot else { return };
-    let now = Timestamp::now();
     for user in users.iter().filter(|user| is_stirred(user, snapshot, now)) {
         account.wake(token::reference(user));
     }
@@ -220,17 +221,26 @@ fn is_stirred(resource: &DataFastAccessToken, snapshot: &Snapshot, now: Timestam
     let record = super::observe::status_record(resource);
     let status = resource.status.clone().unwrap_or_default();
     let owner = super::observe::owner_id(resource);
-    let shown = status.retiring.iter().map(|r| (r.token_id.clone(), r.last_used_at.as_ref().map(|t| t.0)));
-    let shown: Vec<_> =
-        shown.chain(status.token_id.map(|id| (id, status.last_used_at.as_ref().map(|t| t.0)))).collect();
-    let is_news = |(id, shown): &(String, Option<Timestamp>)| {
-        let listed = snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
-        listed.is_none_or(|listed| {
-            last_used(*shown, listed.token.last_used_at.map(|at| status::time(at).0), None, now) != *shown
+    let shown = |at: Option<&Time>| at.map(|time| time.0);
+    let listed = |id: &str| snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
+    let is_news = |id: &str, at: Option<Timestamp>| {
+        listed(id).is_none_or(|listed| {
+            last_used(at, listed.token.last_used_at.map(|used| status::time(used).0), None, now) != at
         })
     };
+    let current = status.token_id.as_deref().is_some_and(|id| is_news(id, shown(status.last_used_at.as_ref())));
+    // The first use of a former token after the swap is not waited with.
+    let swapped = shown(status.issued_at.as_ref());
+    let is_used_again = |id: &str, at: Option<Timestamp>| {
+        let used = listed(id).and_then(|listed| listed.token.last_used_at);
+        swapped.is_some_and(|swapped| is_after(used, swapped) && !is_after(at, swapped))
+    };
+    let retiring = status.retiring.iter().any(|retiring| {
+        let (id, at) = (retiring.token_id.as_str(), shown(retiring.last_used_at.as_ref()));
+        is_news(id, at) || is_used_again(id, at)
+    });
     let is_own = |listed: &&Listed| listed.marker.as_ref().is_some_and(|marker| marker.owner == owner);
-    shown.iter().any(is_news) || snapshot.tokens().filter(is_own).any(|listed| !record.names(&listed.token.id))
+    current || retiring || snapshot.tokens().filter(is_own).any(|listed| !record.names(&listed.token.id))
 }
 
 async fn write_status(
@@ -240,7 +250,7 @@ async fn write_status(
     users: &[Arc<DataFastAccessToken>],
 ) -> Result<(), Error> {
     let ctx = &cx.ctx;
-    let now = Timestamp::now();
+    let now = ctx.now();
     let name = resource.name_any();
     let before = resource.status.clone().unwrap_or_default();
     let (ready, stalled, reason, mut message) = verdict(report);

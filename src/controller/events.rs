@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use sha2::{Digest, Sha256};
 
 use crate::api::names;
 
@@ -31,8 +32,10 @@ impl Events {
         while note.len() > NOTE_LENGTH {
             note.pop();
         }
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
+        // Events of one action are counted on the first of them, with its words: other words are another action.
+        let words = Sha256::digest(note.as_bytes());
+        let action = format!("{reason}-{:02x}{:02x}{:02x}{:02x}", words[0], words[1], words[2], words[3]);
+        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
         if let Err(error) = self.0.publish(&event, about).await {
             tracing::debug!(%error, reason, "an event could not be published");
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use kube::Resource;
 use serde_json::json;
 
 use super::memory::Memory;
@@ -16,8 +15,8 @@ use crate::account::{Account, CallError};
 use crate::api::names;
 use crate::datafast::{self, Effect, Issued, NewToken, RawKey, TokenId};
 use crate::issue::marker::{Marker, Nonce};
-use crate::issue::observed::{Held, Preflight, Rejected, Unsent};
-use crate::issue::record::{Attempt, Cause, Log, SecretRecord};
+use crate::issue::observed::{Desired, Held, Preflight, Rejected, Unsent};
+use crate::issue::record::{Attempt, Cause, Log, Requests, SecretRecord};
 use crate::lock::lock;
 
 /// A key of the length of DataFast's, for dry runs.
@@ -28,7 +27,12 @@ impl Work<'_> {
     pub(super) async fn record(&mut self, again: Option<Nonce>, cause: Cause, keep: Vec<Attempt>) -> Result<(), Error> {
         let nonce = again.unwrap_or_else(|| Nonce::from_random(rand::random()));
         let mut log = Log(keep);
-        log.0.push(Attempt { nonce: nonce.clone(), at: Timestamp::now(), cause });
+        log.0.push(Attempt {
+            nonce: nonce.clone(),
+            at: self.ctx.now(),
+            cause,
+            requests: desired(&self.resource).requests,
+        });
         let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: log.write() } });
         let (patched, preflight) = tokio::join!(self.patch_metadata(metadata), self.preflight());
         self.take_over(patched)?;
@@ -45,7 +49,7 @@ impl Work<'_> {
                 );
                 self.warn("KeyLost", &note).await;
             }
-            Cause::New | Cause::ScopeChanged | Cause::Unknown => {}
+            _ => {}
         }
         Ok(())
     }
@@ -57,7 +61,7 @@ impl Work<'_> {
         let record = SecretRecord {
             attempt: Some(Nonce::from_random([0; 7])),
             token_id: TokenId::parse(&id).ok(),
-            issued_at: Some(Timestamp::now()),
+            issued_at: Some(self.ctx.now()),
             spec_hash: Some(desired(&self.resource).scope.hash()),
             key_sha256: Some(placeholder.fingerprint(&id)),
             ..SecretRecord::default()
@@ -76,7 +80,7 @@ impl Work<'_> {
         let mut memory = lock(&self.memory);
         let preflight = match outcome {
             Ok(()) => Preflight::Passed,
-            Err(message) => Preflight::Refused(memory.refused(message)),
+            Err(message) => Preflight::Refused(memory.refused(message, self.ctx.now())),
         };
         if let Some(unsent) = &mut memory.local.unsent {
             unsent.preflight = preflight;
@@ -85,7 +89,7 @@ impl Work<'_> {
 
     /// Sends the request in a task of its own: whatever becomes of this look, the answer is taken in.
     pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause) {
-        let scope = desired(&self.resource).scope;
+        let Desired { scope, requests, .. } = desired(&self.resource);
         let marker =
             Marker { cluster: self.ctx.cluster.clone(), owner: owner_id(&self.resource), nonce: nonce.clone() };
         let new = NewToken {
@@ -103,16 +107,16 @@ impl Work<'_> {
         let task = self.ctx.requests.spawn(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
             let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
-            let now = Timestamp::now();
+            let now = ctx.now();
             {
                 let mut memory = lock(&memory);
                 memory.local.in_flight = None;
                 match answer {
                     Ok(issued) => {
                         ctx.metrics.issued(token::KIND, cause.as_str());
-                        take_in(&mut memory, issued, nonce, spec_hash, now);
+                        take_in(&mut memory, issued, Sent { nonce, spec_hash, requests }, now);
                     }
-                    Err(error) => note_not_issued(&mut memory, error, nonce, spec_hash),
+                    Err(error) => note_not_issued(&mut memory, error, nonce, spec_hash, now),
                 }
             }
             // The resource may have been deleted by force meanwhile.
@@ -151,14 +155,13 @@ impl Work<'_> {
                 }
                 tracing::info!(token_id = ?record.token_id.as_ref().map(TokenId::as_str), display_key, "the Secret holds a new key");
                 let note = format!("Token {display_key} is in Secret {:?}", self.resource.secret_name());
-                let reason = if was_there { "Rotated" } else { "Issued" };
-                self.ctx.events.normal(&self.resource.object_ref(&()), reason, note).await;
+                self.tell(if was_there { "Rotated" } else { "Issued" }, &note).await;
             }
             // It may be our own write, answered twice: what is there now tells.
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await?,
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                 let mut memory = lock(&self.memory);
-                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
+                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))), self.ctx.now());
                 if let Some(held) = &mut memory.local.held {
                     held.refused = Some(refused);
                 }
@@ -169,7 +172,7 @@ impl Work<'_> {
     }
 
     pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
-        super::observe::key_of(&self.resource, self.secret.as_ref()?, Timestamp::now())
+        super::observe::key_of(&self.resource, self.secret.as_ref()?, self.ctx.now())
     }
 
     pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
@@ -185,7 +188,7 @@ impl Work<'_> {
                 let mut memory = lock(&self.memory);
                 if !is_kept {
                     let why = "something in the cluster changes it as it is written".to_owned();
-                    memory.local.rewrite = Some(memory.refused(why));
+                    memory.local.rewrite = Some(memory.refused(why, self.ctx.now()));
                     return Ok(());
                 }
                 memory.local.rewrite = None;
@@ -196,7 +199,7 @@ impl Work<'_> {
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await,
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                 let mut memory = lock(&self.memory);
-                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))));
+                let refused = memory.refused(key.redact_from(&words(&kube::Error::Api(refusal))), self.ctx.now());
                 memory.local.rewrite = Some(refused);
                 Ok(())
             }
@@ -205,11 +208,19 @@ impl Work<'_> {
     }
 }
 
-fn take_in(memory: &mut Memory, issued: Issued, nonce: Nonce, spec_hash: String, now: Timestamp) {
+/// What a request was sent for.
+struct Sent {
+    nonce: Nonce,
+    spec_hash: String,
+    requests: Requests,
+}
+
+fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
+    let Sent { nonce, spec_hash, requests } = sent;
     // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
     // once would most likely get the same answer.
     let Some(key) = issued.key else {
-        let refused = memory.refused("its answer held no key".to_owned());
+        let refused = memory.refused("its answer held no key".to_owned(), now);
         memory.local.rejected = Some(Rejected { spec_hash, message: refused.message, retry_at: refused.retry_at });
         return;
     };
@@ -221,6 +232,7 @@ fn take_in(memory: &mut Memory, issued: Issued, nonce: Nonce, spec_hash: String,
         token_id: issued.token.id,
         since: now,
         spec_hash,
+        requests,
         refused: None,
     });
     memory.keep(key);
@@ -237,7 +249,7 @@ pub(super) async fn give_up(account: &Account, token_id: &TokenId) {
 }
 
 /// An attempt that surely made no token can be used again; one that may have is looked for by list.
-fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_hash: String) {
+fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_hash: String, now: Timestamp) {
     let effect = match &error {
         CallError::NotSent => Effect::None,
         CallError::DataFast(error) => error.effect(),
@@ -246,7 +258,7 @@ fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_has
         memory.local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
     }
     if let CallError::DataFast(datafast::Error::Rejected { message, .. }) = error {
-        let retry_at = memory.rejected_until();
+        let retry_at = memory.rejected_until(now);
         memory.local.rejected = Some(Rejected { spec_hash, message, retry_at });
     }
 }

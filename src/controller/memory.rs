@@ -1,7 +1,8 @@
 //! What this process knows of each resource and nobody else does, above all a key that is on its way into a Secret.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use jiff::{SignedDuration, Timestamp};
@@ -9,8 +10,9 @@ use kube::ResourceExt;
 
 use super::pauses;
 use crate::api::DataFastAccessToken;
+use crate::clock::Clock;
 use crate::datafast::{RawKey, TokenId};
-use crate::issue::observed::{Local, Refused};
+use crate::issue::observed::{Local, Refused, Watched};
 use crate::lock::lock;
 
 /// One resource's memory.
@@ -21,6 +23,9 @@ pub(crate) struct Memory {
     key: Option<Arc<RawKey>>,
     /// The resource as this process last wrote or saw it: a watch may lag behind our own writes.
     latest: Option<Arc<DataFastAccessToken>>,
+    /// When, on the steady clock, this process first saw the resource; and tokens of it retire.
+    watched: Option<(Timestamp, Duration)>,
+    retired: BTreeMap<TokenId, (Timestamp, Duration)>,
     /// When a `lastUsedAt` was last written.
     pub(crate) last_used_written: Option<Timestamp>,
     /// Pauses between failed looks.
@@ -37,6 +42,8 @@ impl Default for Memory {
             local: Local::default(),
             key: None,
             latest: None,
+            watched: None,
+            retired: BTreeMap::new(),
             last_used_written: None,
             retries: pauses(),
             refusals: pauses(),
@@ -47,6 +54,25 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// What is known of the resource, with how long it has been watched.
+    pub(crate) fn look(&mut self, clock: &dyn Clock) -> Local {
+        let (now, steady) = (clock.now(), clock.steady());
+        let lasted = |(first, since): &(Timestamp, Duration)| Watched {
+            first: *first,
+            lasted: SignedDuration::try_from(steady.saturating_sub(*since)).unwrap_or(SignedDuration::MAX),
+        };
+        self.local.watched = Some(lasted(self.watched.get_or_insert((now, steady))));
+        self.local.retired = self.retired.iter().map(|(id, since)| (id.clone(), lasted(since))).collect();
+        self.local.clone()
+    }
+
+    /// Takes note of the tokens that retire.
+    pub(crate) fn watch(&mut self, retiring: impl Iterator<Item = TokenId>, clock: &dyn Clock) {
+        let mut before = std::mem::take(&mut self.retired);
+        let mut since = |id| (before.remove(&id).unwrap_or_else(|| (clock.now(), clock.steady())), id);
+        self.retired = retiring.map(&mut since).map(|(since, id)| (id, since)).collect();
+    }
+
     /// Keeps a key until a Secret holds it.
     pub(crate) fn keep(&mut self, key: RawKey) {
         self.key = Some(Arc::new(key));
@@ -64,9 +90,9 @@ impl Memory {
     }
 
     /// A refusal by the API server, and when to try again: soon at first, then every minute.
-    pub(crate) fn refused(&mut self, message: String) -> Refused {
+    pub(crate) fn refused(&mut self, message: String, now: Timestamp) -> Refused {
         let pause = self.refusals.next().unwrap_or_default();
-        Refused { message, retry_at: Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX) }
+        Refused { message, retry_at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
     }
 
     /// The API server took a Secret.
@@ -75,10 +101,10 @@ impl Memory {
     }
 
     /// When a request that DataFast refused is worth another try: 1, 2, 4 … 60 minutes.
-    pub(crate) fn rejected_until(&mut self) -> Timestamp {
+    pub(crate) fn rejected_until(&mut self, now: Timestamp) -> Timestamp {
         let minutes = 60.min(1_i64 << self.rejections.min(6));
         self.rejections += 1;
-        Timestamp::now().checked_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
+        now.checked_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
     }
 
     /// DataFast took a request.

@@ -9,6 +9,7 @@ mod issuing;
 mod memory;
 mod observe;
 mod perform;
+mod restart;
 mod run;
 mod secret;
 mod status;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::runtime::reflector::Store;
 
@@ -49,6 +50,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.settings.clock.now()
+    }
+
     pub(crate) fn horizon(&self) -> SignedDuration {
         SignedDuration::try_from(self.settings.horizon).unwrap_or(SignedDuration::MAX)
     }

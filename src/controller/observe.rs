@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -11,13 +12,13 @@ use kube::runtime::reflector::Store;
 use super::secret::{Recipe, owner};
 use super::{Context, status};
 use crate::account::View;
-use crate::api::{DataFastAccessToken, DeletionPolicy, names};
+use crate::api::{DataFastAccessToken, DeletionPolicy, WhenFull, names};
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::marker::{Marker, OwnerId};
 use crate::issue::observed::{
-    AccountView, Desired, Local, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
+    AccountView, Desired, Expiry, Local, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
-use crate::issue::record::{Log, Scope, SecretRecord};
+use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
 
 /// What the user wants of a resource.
 pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
@@ -28,12 +29,27 @@ pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
             permissions: resource.spec.permissions.iter().map(ToString::to_string).collect(),
             website_ids: resource.spec.website_ids.iter().map(ToString::to_string).collect(),
         },
-        overlap: SignedDuration::try_from(resource.overlap()).unwrap_or(SignedDuration::MAX),
+        rotation: Rotation {
+            every: resource.rotation_every().map(signed),
+            overlap: signed(resource.overlap()),
+            max_overlap: resource.max_overlap().map(signed),
+            revoke_first: resource.spec.rotation.when_full == WhenFull::RevokeFirst,
+        },
+        requests: Requests::read(resource.annotations()),
+        expiry: resource
+            .expires_after()
+            .zip(resource.creation_timestamp())
+            .map(|(after, created)| Expiry { created: created.0, after: signed(after) }),
+        restarts: !resource.spec.rollout_restart.is_empty(),
         retain: resource.deletion_policy() == DeletionPolicy::Retain,
         suspended: resource.suspended(),
         deleting: resource.metadata.deletion_timestamp.is_some(),
         abandon,
     }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 pub(super) fn owner_id(resource: &DataFastAccessToken) -> OwnerId {
@@ -137,5 +153,6 @@ pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
         attempt: status.token_name.as_deref().and_then(Marker::of_name).map(|marker| marker.nonce),
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
         ready: status::is_true(&status.conditions, names::READY),
+        rotate_request: status.rotate_request.as_deref().and_then(Request::parse),
     }
 }

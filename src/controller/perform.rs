@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
@@ -64,7 +63,7 @@ impl<'a> Work<'a> {
         let mut memory = lock(&self.memory);
         let Some(held) = &memory.local.held else { return };
         let is_there = secret.annotations().get(names::ATTEMPT).is_some_and(|attempt| attempt == held.nonce.as_str())
-            && super::observe::key_of(&self.resource, secret, Timestamp::now())
+            && super::observe::key_of(&self.resource, secret, self.ctx.now())
                 .is_some_and(|key| key.fingerprint(held.token_id.as_str()) == held.key_sha256);
         if is_there {
             memory.let_go();
@@ -85,6 +84,7 @@ impl<'a> Work<'a> {
             Action::Rewrite { record } => self.rewrite(record).await?,
             Action::Prove { token_id } => self.prove(token_id).await,
             Action::Revoke { token_id, cause } => self.revoke(token_id, cause).await,
+            Action::Restart { token_id, at } => self.restart(token_id, at).await?,
             Action::DeleteSecret => self.delete_secret().await?,
             Action::Release => return self.release().await,
         }
@@ -134,12 +134,16 @@ impl<'a> Work<'a> {
                 memory.local.unproved = None;
             }
             // The account's gate may stay open: a refusal of this call says nothing of others.
-            Err(CallError::DataFast(error)) => memory.local.unproved = Some(memory.refused(error.to_string())),
+            Err(CallError::DataFast(error)) => {
+                memory.local.unproved = Some(memory.refused(error.to_string(), self.ctx.now()))
+            }
             Err(CallError::NotSent) => {}
         }
     }
 
     async fn revoke(&mut self, token_id: TokenId, cause: RevokeCause) {
+        let listed = self.account.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
+        let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
         let answer = self.account.revoke(&token_id).await;
         let note = {
             let mut memory = lock(&self.memory);
@@ -152,10 +156,10 @@ impl<'a> Work<'a> {
                     if is_held {
                         memory.let_go();
                     }
-                    Some(format!("Token {token_id} was revoked: {}", cause.as_str()))
+                    Some(format!("Token {token_id}{key} was revoked: {}", cause.as_str()))
                 }
                 Err(CallError::DataFast(datafast::Error::NotFound | datafast::Error::Rejected { .. })) => {
-                    memory.local.denied.insert(token_id.clone(), Timestamp::now());
+                    memory.local.denied.insert(token_id.clone(), self.ctx.now());
                     if is_held {
                         memory.let_go();
                     }
@@ -167,7 +171,7 @@ impl<'a> Work<'a> {
         };
         if let Some(note) = note {
             let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
-            self.ctx.events.normal(&self.resource.object_ref(&()), reason, note).await;
+            self.tell(reason, &note).await;
         }
     }
 
@@ -203,6 +207,10 @@ impl<'a> Work<'a> {
         self.account.settled(&token::reference(&self.resource));
         self.account.look();
         Ok(Performed::Gone)
+    }
+
+    pub(super) async fn tell(&self, reason: &str, note: &str) {
+        self.ctx.events.normal(&self.resource.object_ref(&()), reason, note.to_owned()).await;
     }
 
     pub(super) async fn warn(&self, reason: &str, note: &str) {

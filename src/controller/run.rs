@@ -21,6 +21,7 @@ use super::account::AccountContext;
 use super::{Context, account, events, issuing, memory, token};
 use crate::account::{Accounts, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, names};
+use crate::clock::Clock;
 use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
 use crate::telemetry::{Health, Metrics};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub allow_plain_http: bool,
     /// Names this process in events.
     pub instance: String,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Why the operator can't go on.
@@ -118,7 +121,7 @@ pub async fn run(
     }
 
     let ctx = Arc::new(Context {
-        accounts: Accounts::new(wakeups, horizon),
+        accounts: Accounts::new(wakeups, horizon, settings.clock.clone()),
         memories: memory::Memories::default(),
         events: events::Events::new(client.clone(), settings.instance.clone()),
         metrics,

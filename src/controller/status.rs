@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 
 use crate::api::{DataFastAccessToken, DataFastAccessTokenStatus, Retiring, names};
-use crate::issue::facts::{Facts, Mirror, last_used};
+use crate::issue::facts::{self, Facts, Mirror, last_used};
 use crate::issue::snapshot::Listed;
 use crate::issue::verdict::Verdict;
 
@@ -87,6 +87,9 @@ pub(super) fn status(
         conditions: conditions(&before.conditions, &say),
         secret_name: Some(resource.secret_name()),
         issued_at: facts.issued_at.map(time),
+        next_rotation_at: facts.next_rotation_at.map(time),
+        expires_at: facts.expires_at.map(time),
+        rotate_request: facts.rotate_request.as_ref().map(|request| request.as_str().to_owned()),
         retiring: before.retiring.clone(),
         ..before.clone()
     };
@@ -110,13 +113,15 @@ pub(super) fn status(
         }
     }
     if let Some(retiring) = &facts.retiring {
-        let entry = |(listed, until): &(&Listed, Option<Timestamp>)| {
+        let entry = |retiring: &facts::Retiring<'_>| {
+            let listed = retiring.listed;
             let id = listed.token.id.to_string();
-            let old = before.retiring.iter().find(|old| old.token_id == id);
+            let shown = before.retiring.iter().find(|old| old.token_id == id).and_then(|old| old.last_used_at.as_ref());
+            let is_news = retiring.is_news(shown.map(|time| time.0));
             Retiring {
-                last_used_at: used(old.and_then(|old| old.last_used_at.as_ref()), listed),
+                last_used_at: if is_news { listed.token.last_used_at.map(time) } else { used(shown, listed) },
                 display_key: Some(listed.token.display_key.clone()),
-                revoke_after: until.map(time),
+                revoke_after: retiring.until.map(time),
                 token_id: id,
             }
         };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::Action as Requeue;
@@ -15,8 +15,10 @@ use super::perform::{Performed, Work};
 use super::{Context, Error, status, words};
 use crate::account::{ResourceRef, Setup};
 use crate::api::DataFastAccessToken;
+use crate::datafast::TokenId;
 use crate::issue::decide::{Action, Decision, decide};
-use crate::issue::facts::facts;
+use crate::issue::facts::{Facts, Mirror, Retiring, facts};
+use crate::issue::record::Request;
 use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
 
@@ -85,12 +87,18 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
         if lock(&work.memory).is_gone() {
             return Ok(Requeue::await_change());
         }
-        let (decision, status) = judge(&work);
+        let (decision, say) = judge(&work);
         tracing::debug!(action = ?decision.action, reason = decision.verdict.reason.as_str(), "decided");
         match decision.action {
             Action::Rest => {
-                if let Some(status) = status {
-                    write_status(&mut work, &decision.verdict, *status).await?;
+                if let Some(say) = say {
+                    write_status(&mut work, &decision.verdict, say.status).await?;
+                    for display_key in say.used_again {
+                        let note = format!(
+                            "Token {display_key} was used after another took its place: a consumer still has the old key"
+                        );
+                        work.warn("OldTokenStillInUse", &note).await;
+                    }
                 }
                 return Ok(rest(&work, &decision));
             }
@@ -113,25 +121,46 @@ fn is_gone(resource: &DataFastAccessToken) -> bool {
     resource.metadata.deletion_timestamp.is_some() && !resource.finalizers().iter().any(ours)
 }
 
+/// What is said of a resource that is at rest.
+struct Say {
+    status: Status,
+    /// Former tokens that DataFast reports in use for the first time since another took their place.
+    used_again: Vec<String>,
+}
+
 type Status = crate::api::DataFastAccessTokenStatus;
 
-fn judge(work: &Work<'_>) -> (Decision, Option<Box<Status>>) {
+fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>) {
+    let clock = &*work.ctx.settings.clock;
     let (local, last_used_written) = {
-        let memory = lock(&work.memory);
-        (memory.local.clone(), memory.last_used_written)
+        let mut memory = lock(&work.memory);
+        (memory.look(clock), memory.last_used_written)
     };
-    let now = Timestamp::now();
+    let now = clock.now();
     let view = work.account.view();
     let secret_name = work.resource.secret_name();
     let (resource, secret): (&DataFastAccessToken, Option<&Secret>) = (&work.resource, work.secret.as_ref());
     let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, now };
     let (desired, observed) = (desired(&work.resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
-    let status = (decision.action == Action::Rest).then(|| {
+    let say = (decision.action == Action::Rest).then(|| {
         let facts = facts(&desired, &observed, now);
-        Box::new(status::status(&work.resource, &decision.verdict, &facts, last_used_written, now))
+        let retiring = facts.retiring.iter().flatten().map(|retiring| retiring.listed.token.id.clone());
+        lock(&work.memory).watch(retiring, clock);
+        let status = status::status(&work.resource, &decision.verdict, &facts, last_used_written, now);
+        Box::new(Say { status, used_again: used_again(&work.resource, &facts) })
     });
-    (decision, status)
+    (decision, say)
+}
+
+fn used_again(resource: &DataFastAccessToken, facts: &Facts<'_>) -> Vec<String> {
+    let shown = |id: &TokenId| {
+        let mut shown = resource.status.iter().flat_map(|status| &status.retiring);
+        shown.find(|shown| shown.token_id == id.as_str())?.last_used_at.as_ref().map(|time| time.0)
+    };
+    let retiring = facts.retiring.iter().flatten();
+    let is_news = |retiring: &&Retiring<'_>| retiring.is_news(shown(&retiring.listed.token.id));
+    retiring.filter(is_news).map(|retiring| retiring.listed.token.display_key.clone()).collect()
 }
 
 /// Nothing to do: when to look again, beside when something changes.
@@ -147,7 +176,7 @@ fn rest(work: &Work<'_>, decision: &Decision) -> Requeue {
     if let Some(at) = wake.list {
         work.account.want_list(at);
     }
-    match wake.at.map(|at| at.duration_since(Timestamp::now())) {
+    match wake.at.map(|at| at.duration_since(work.ctx.now())) {
         Some(wait) => Requeue::requeue(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1)),
         None => Requeue::await_change(),
     }
@@ -166,9 +195,16 @@ async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Er
         works,
         format!("Secret {:?} can't be read, so no token is issued: {why}", work.resource.secret_name()),
     );
-    let issued_at = before.issued_at.map(|time| time.0);
-    let facts = crate::issue::facts::Facts { token: crate::issue::facts::Mirror::Keep, issued_at, retiring: None };
-    let status = status::status(&work.resource, &verdict, &facts, None, Timestamp::now());
+    let at = |time: Option<Time>| time.map(|time| time.0);
+    let facts = Facts {
+        token: Mirror::Keep,
+        issued_at: at(before.issued_at),
+        next_rotation_at: at(before.next_rotation_at),
+        expires_at: at(before.expires_at),
+        rotate_request: before.rotate_request.as_deref().and_then(Request::parse),
+        retiring: None,
+    };
+    let status = status::status(&work.resource, &verdict, &facts, None, work.ctx.now());
     write_status(work, &verdict, status).await?;
     Ok(Requeue::requeue(FORBIDDEN_AGAIN))
 }
@@ -186,7 +222,7 @@ async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: Status) -> Re
     work.resource = {
         let mut memory = lock(&work.memory);
         if used {
-            memory.last_used_written = Some(Timestamp::now());
+            memory.last_used_written = Some(work.ctx.now());
         }
         memory.newest(Arc::new(written))
     };

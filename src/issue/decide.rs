@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ending;
+use super::ending::{self, expired};
 use super::holding::Holding;
 use super::issuing::{swapped, token_needed};
 use super::look::{Look, desired_scope_fits};
@@ -12,7 +12,7 @@ use super::marker::Nonce;
 use super::observed::{Desired, Gate, Observed, SecretView};
 use super::record::{Attempt, Cause, SecretRecord};
 use super::snapshot::Listed;
-use super::superseded::{next_retirement, superseded_tokens};
+use super::superseded::{Retirement, next_retirement, retiring, superseded_tokens};
 use super::verdict::{Reason, Verdict};
 use crate::datafast::TokenId;
 
@@ -71,6 +71,13 @@ pub enum Action {
         /// Why.
         cause: RevokeCause,
     },
+    /// Have the workloads that read the Secret restarted, for it has a new key.
+    Restart {
+        /// The token of that key.
+        token_id: TokenId,
+        /// When the Secret got it.
+        at: Timestamp,
+    },
     /// Delete the Secret.
     DeleteSecret,
     /// Take the finalizer off.
@@ -84,8 +91,14 @@ pub enum RevokeCause {
     LostAttempt,
     /// Its key could not be written to the Secret.
     Undeliverable,
-    /// Another token took its place.
+    /// Another token took its place, and its overlap has passed.
     Retired,
+    /// Another token took its place because a user asked for this one to go.
+    RevokeNow,
+    /// The account had no room for it beside its successor.
+    MadeRoom,
+    /// `expiresAfter` has passed.
+    Expired,
     /// The resource is being deleted.
     Deleted,
 }
@@ -97,6 +110,9 @@ impl RevokeCause {
             Self::LostAttempt => "LostAttempt",
             Self::Undeliverable => "Undeliverable",
             Self::Retired => "Retired",
+            Self::RevokeNow => "RevokeNow",
+            Self::MadeRoom => "MadeRoom",
+            Self::Expired => "Expired",
             Self::Deleted => "Deleted",
         }
     }
@@ -146,8 +162,18 @@ pub struct Decision {
 type Rule = fn(&Look) -> Option<Decision>;
 
 /// In this order: what was begun is finished, then what is in excess goes, then what is missing comes.
-const RULES: [Rule; 8] =
-    [request_under_way, key_held, suspended, superseded_tokens, foreign_secret, adoption, token_needed, drift];
+const RULES: [Rule; 10] = [
+    request_under_way,
+    key_held,
+    restarts,
+    suspended,
+    expired,
+    superseded_tokens,
+    foreign_secret,
+    adoption,
+    token_needed,
+    drift,
+];
 
 /// Decides what to do next about a resource. `now` must not be earlier than any time in `seen` that this process wrote.
 pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decision {
@@ -156,13 +182,20 @@ pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decisio
         return ending::decide(&look);
     }
     let mut decision = RULES.iter().find_map(|rule| rule(&look)).unwrap_or_else(|| settled(&look));
-    decision.wake = decision.wake.earliest(next_retirement(&look));
+    decision.wake = decision.wake.earliest(next_retirement(&look)).earliest(next_time(&look));
     decision
+}
+
+/// When the time alone changes what is to be done.
+fn next_time(look: &Look<'_>) -> Wake {
+    let expiry = look.expires_in().map(|left| look.now.saturating_add(left).unwrap_or(Timestamp::MAX));
+    let times = expiry.into_iter().chain(look.seen.next_rotation(&look.desired.rotation));
+    times.filter(|at| *at > look.now).map(Wake::at).fold(Wake::default(), Wake::earliest)
 }
 
 fn request_under_way(look: &Look<'_>) -> Option<Decision> {
     look.seen.local.in_flight.as_ref()?;
-    look.wait(Reason::Issuing, "Waiting for DataFast's answer", Wake::default())
+    look.wait(look.at_work(), "Waiting for DataFast's answer", Wake::default())
 }
 
 fn key_held(look: &Look<'_>) -> Option<Decision> {
@@ -171,7 +204,8 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
     let superseded = look.seen.log.current().is_none_or(|current| current.nonce != held.nonce);
     // Not without a try: the API server may have been away all the time.
     let is_refused = held.refused.is_some() || matches!(look.holding, Holding::Foreign(_));
-    if superseded || is_refused && look.now >= give_up_at {
+    let is_over = look.has_expired() && !look.desired.suspended;
+    if superseded || is_over || is_refused && look.now >= give_up_at {
         let revoke = Action::Revoke { token_id: held.token_id.clone(), cause: RevokeCause::Undeliverable };
         return look.closed().or_else(|| look.act(revoke));
     }
@@ -189,6 +223,21 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
         ),
         None => look.act(Action::Swap { record: swapped(look, held) }),
     }
+}
+
+/// After each swap that took another key's place. Until status names the token, it is not known to be done: doing it
+/// again changes nothing.
+fn restarts(look: &Look<'_>) -> Option<Decision> {
+    let token_id = &look.listed().filter(|_| look.desired.restarts)?.token.id;
+    let record = look.seen.secret_record()?;
+    let named = look.seen.status.token_id.as_ref();
+    let attempt = record.attempt.as_ref().and_then(|nonce| look.seen.log.get(nonce));
+    let is_first = attempt.map_or(named.is_none(), |attempt| attempt.cause == Cause::New);
+    let is_done = named == Some(token_id) || look.seen.local.restarted.as_ref() == Some(token_id);
+    if is_first || is_done {
+        return None;
+    }
+    look.act(Action::Restart { token_id: token_id.clone(), at: record.issued_at? })
 }
 
 fn suspended(look: &Look<'_>) -> Option<Decision> {
@@ -284,7 +333,11 @@ fn settled(look: &Look<'_>) -> Decision {
     let speaks = !matches!(look.seen.account.gate, Gate::NotFound | Gate::NotReady(_));
     match &look.holding {
         Holding::Live(listed) if speaks => {
-            let message = format!("Secret {name:?} holds token {}", listed.token.display_key);
+            let mut message = format!("Secret {name:?} holds token {}", listed.token.display_key);
+            for used in retiring(look).filter(Retirement::is_in_use) {
+                let until = used.until().map(|at| format!(", and is revoked at {at:.0}")).unwrap_or_default();
+                message += &format!("; its predecessor {} is still in use{until}", used.listed.token.display_key);
+            }
             rest(Reason::Issued, message, Wake::default())
         }
         _ => look.closed().unwrap_or_else(|| {

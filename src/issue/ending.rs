@@ -1,11 +1,13 @@
 //! Deletion: everything that the record proves to be the resource's own goes, then the Secret, then the finalizer.
+//! Expiry: the same, but that the resource stays.
 
 use jiff::Timestamp;
 
 use super::decide::{Action, Decision, RevokeCause, Wake};
+use super::holding::Holding;
 use super::look::Look;
-use super::observed::{SecretOwner, SecretView};
-use super::record::Attempt;
+use super::marker::Nonce;
+use super::observed::{SecretFacts, SecretOwner, SecretView};
 use super::verdict::Reason;
 use crate::datafast::TokenId;
 
@@ -18,32 +20,54 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
     if look.seen.local.in_flight.is_some() {
         return wait(look, "DataFast's answer to a request", Wake::default());
     }
-    let remains = if look.desired.abandon { None } else { remote_side(look) };
-    let Some(remains) = remains else {
+    let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
+    let remains = tokens(look, look.desired.retain);
+    let unresolved = unresolved(look);
+    if look.desired.abandon || remains.is_none() && unresolved.is_none() {
         return match &look.seen.secret {
-            SecretView::Present(facts) if facts.owner == SecretOwner::This && !look.desired.retain => {
-                act(Action::DeleteSecret)
-            }
+            SecretView::Present(facts) if is_ours(facts) && !look.desired.retain => act(Action::DeleteSecret),
             _ => act(Action::Release),
         };
-    };
+    }
     if let Some(mut closed) = look.closed() {
         let message = closed.verdict.message;
         closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
         return closed;
     }
-    match remains {
-        Remains::Token(token_id) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
-        Remains::Denied(token_id, wake) => {
-            let what = format!(
-                "token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it"
-            );
-            wait(look, &what, wake)
-        }
-        Remains::Unresolved(at) => {
+    match (remains, unresolved) {
+        (Some(Remains::Token(token_id)), _) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
+        (Some(Remains::Denied(token_id, wake)), _) => wait(look, &refused(&token_id), wake),
+        (None, unresolved) => {
+            let at = unresolved.unwrap_or(look.now);
             let what = format!("{at:.0}: until then an unanswered request may still make a token");
             wait(look, &what, Wake::list(at))
         }
+    }
+}
+
+/// Past `expiresAfter`, be it with `Retain`. An attempt that may still make a token needs no waiting here: its token is
+/// revoked when a list shows it.
+pub(super) fn expired(look: &Look<'_>) -> Option<Decision> {
+    let expiry = look.desired.expiry.as_ref().filter(|_| look.has_expired())?;
+    // A Secret is the only record of a token that no list has confirmed, or that was not proved to be ours.
+    let is_record = look.seen.secret_record().is_some();
+    if is_record && matches!(look.holding, Holding::Unproven(_)) {
+        return None;
+    }
+    let over = format!("spec.expiresAfter has passed at {:.0}", expiry.at());
+    let remains = tokens(look, false);
+    let is_unknown = is_record && look.seen.account.snapshot.is_none();
+    if let Some(closed) = look.closed().filter(|_| remains.is_some() || is_unknown) {
+        let message = format!("{over}; its token is still to be revoked. {}", closed.verdict.message);
+        return look.wait(Reason::Expired, message, closed.wake);
+    }
+    match remains {
+        Some(Remains::Token(token_id)) => look.act(Action::Revoke { token_id, cause: RevokeCause::Expired }),
+        Some(Remains::Denied(token_id, wake)) => {
+            look.wait(Reason::Expired, format!("{over}; waiting for {}", refused(&token_id)), wake)
+        }
+        None if is_record => look.act(Action::DeleteSecret),
+        None => look.wait(Reason::Expired, format!("{over}: for a new token, raise it"), Wake::default()),
     }
 }
 
@@ -52,20 +76,22 @@ fn wait(look: &Look<'_>, what: &str, wake: Wake) -> Decision {
     Decision { action: Action::Rest, verdict, wake }
 }
 
-/// What is left at DataFast.
+fn refused(token_id: &TokenId) -> String {
+    format!("token {token_id} to go: DataFast refuses to delete it, as it does where another credential created it")
+}
+
+/// A token that is left at DataFast.
 enum Remains {
     Token(TokenId),
     Denied(TokenId, Wake),
-    /// An attempt that may still make a token, until a list that begins at this time says no.
-    Unresolved(Timestamp),
 }
 
-fn remote_side(look: &Look<'_>) -> Option<Remains> {
+fn tokens(look: &Look<'_>, retain: bool) -> Option<Remains> {
     let seen = look.seen;
     let held = seen.local.held.as_ref().map(|held| held.token_id.clone());
     let listed = seen.own_tokens().map(|listed| listed.token.id.clone());
     let named = seen.status.token_id.iter().chain(&seen.status.retiring).filter(|id| !is_gone(look, id)).cloned();
-    let to_go = held.into_iter().chain(listed).chain(named).filter(|id| !is_retained(look, id));
+    let to_go = held.into_iter().chain(listed).chain(named).filter(|id| !(retain && is_the_secrets(look, id)));
     let mut denied = None;
     for id in to_go {
         match look.denied(&id) {
@@ -73,13 +99,13 @@ fn remote_side(look: &Look<'_>) -> Option<Remains> {
             Some(wake) => denied = Some(Remains::Denied(id, wake)),
         }
     }
-    denied.or_else(|| unresolved(look).map(Remains::Unresolved))
+    denied
 }
 
-/// With `Retain`, the Secret's token stays: the one that its record names, or else status.
-fn is_retained(look: &Look<'_>, id: &TokenId) -> bool {
+/// Whether the Secret holds a token's key: by its record, or else by status.
+fn is_the_secrets(look: &Look<'_>, id: &TokenId) -> bool {
     let recorded = look.seen.secret_record().and_then(|record| record.token_id.as_ref());
-    look.desired.retain && recorded.or(look.seen.status.token_id.as_ref()) == Some(id)
+    recorded.or(look.seen.status.token_id.as_ref()) == Some(id)
 }
 
 /// Whether a token that status names is known to be gone: a list that began after all that we did doesn't show it.
@@ -98,20 +124,21 @@ fn is_gone(look: &Look<'_>, id: &TokenId) -> bool {
 /// The time from which a list can tell that no attempt is left that may still make a token.
 fn unresolved(look: &Look<'_>) -> Option<Timestamp> {
     let seen = look.seen;
-    let is_open = |attempt: &Attempt| {
-        let unsent = seen.local.unsent.as_ref().is_some_and(|u| u.nonce == attempt.nonce);
-        let named = seen.status.attempt.as_ref() == Some(&attempt.nonce);
+    let is_open = |(nonce, at): &(Nonce, Timestamp)| {
+        let unsent = seen.local.unsent.as_ref().is_some_and(|u| u.nonce == *nonce);
+        let named = seen.status.attempt.as_ref() == Some(nonce);
         let seen_by_list = seen.account.snapshot.is_some_and(|snapshot| {
-            snapshot.by_attempt(&seen.owner, &attempt.nonce).is_some()
-                || snapshot.has_revoked_attempt(&seen.owner, &attempt.nonce)
-                || snapshot.is_absent(&seen.owner, &attempt.nonce, attempt.at)
+            snapshot.by_attempt(&seen.owner, nonce).is_some()
+                || snapshot.has_revoked_attempt(&seen.owner, nonce)
+                || snapshot.is_absent(&seen.owner, nonce, *at)
         });
         !unsent && !named && !seen_by_list
     };
     let in_secret = seen.secret_record().and_then(|record| {
         let nonce = record.attempt.clone().filter(|nonce| seen.log.get(nonce).is_none())?;
-        Some(Attempt { nonce, at: record.issued_at.unwrap_or(Timestamp::MIN), cause: super::record::Cause::Unknown })
+        Some((nonce, record.issued_at.unwrap_or(Timestamp::MIN)))
     });
-    let open = seen.log.0.iter().cloned().chain(in_secret).filter(is_open);
-    open.map(|attempt| attempt.at.saturating_add(seen.horizon).unwrap_or(Timestamp::MAX)).max()
+    let logged = seen.log.0.iter().map(|attempt| (attempt.nonce.clone(), attempt.at));
+    let open = logged.chain(in_secret).filter(is_open);
+    open.map(|(_, at)| at.saturating_add(seen.horizon).unwrap_or(Timestamp::MAX)).max()
 }

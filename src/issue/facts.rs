@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::holding::Holding;
 use super::look::Look;
-use super::observed::{Desired, Observed};
+use super::observed::{Desired, Expiry, Observed};
+use super::record::Request;
 use super::snapshot::Listed;
-use super::superseded::retiring;
+use super::superseded::{is_after, retiring};
 
 /// `lastUsedAt` is written at most this often for a resource, so that busy tokens make no storm of writes.
 pub const LAST_USED_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -18,8 +19,33 @@ pub struct Facts<'a> {
     pub token: Mirror<'a>,
     /// `issuedAt`.
     pub issued_at: Option<Timestamp>,
-    /// `retiring`, with the times of revocation. None: as it is, for no list is there to tell.
-    pub retiring: Option<Vec<(&'a Listed, Option<Timestamp>)>>,
+    /// `nextRotationAt`.
+    pub next_rotation_at: Option<Timestamp>,
+    /// `expiresAt`.
+    pub expires_at: Option<Timestamp>,
+    /// `rotateRequest`.
+    pub rotate_request: Option<Request>,
+    /// `retiring`. None: as it is, for no list is there to tell.
+    pub retiring: Option<Vec<Retiring<'a>>>,
+}
+
+/// What status says of a former token.
+#[derive(Clone, Copy, Debug)]
+pub struct Retiring<'a> {
+    /// The token.
+    pub listed: &'a Listed,
+    /// Since when the Secret has held another one.
+    pub since: Option<Timestamp>,
+    /// `revokeAfter`.
+    pub until: Option<Timestamp>,
+}
+
+impl Retiring<'_> {
+    /// Whether DataFast reports a use after another token took its place, and status does not `show` one yet.
+    pub fn is_news(&self, shown: Option<Timestamp>) -> bool {
+        let is_use = |since| is_after(self.listed.token.last_used_at, since) && !is_after(shown, since);
+        self.since.is_some_and(is_use)
+    }
 }
 
 /// What status says of the token.
@@ -49,19 +75,29 @@ pub fn facts<'a>(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -
         (None, None, Some(_)) => Mirror::Keep,
     };
     let kept = matches!(token, Mirror::Keep).then_some(named).flatten();
-    let others = |(listed, _): &(&Listed, Option<Timestamp>)| kept != Some(&listed.token.id);
+    let others = |retiring: &Retiring<'_>| kept != Some(&retiring.listed.token.id);
     // The key of a retiring token may be back in the Secret; until that is proven, status must not forget the token.
     let unproven = match &look.holding {
         Holding::Unproven(listed) if seen.status.retiring.contains(&listed.token.id) => Some(listed.token.id.clone()),
         _ => None,
     };
-    let retiring: Option<Vec<_>> = seen.account.snapshot.map(|_| {
-        let tokens = retiring(&look).map(|(listed, until)| (listed.token.id.clone(), until));
-        let tokens: Vec<_> = tokens.chain(unproven.map(|id| (id, None))).collect();
-        let snapshot = seen.account.snapshot;
-        tokens.into_iter().filter_map(|(id, until)| Some((snapshot?.get(&id)?, until))).filter(others).collect()
+    let retiring = seen.account.snapshot.map(|snapshot| {
+        let tokens = retiring(&look).map(|r| (r.listed.token.id.clone(), r.since, r.until()));
+        let tokens: Vec<_> = tokens.chain(unproven.map(|id| (id, None, None))).collect();
+        let entry = |(id, since, until)| Some(Retiring { listed: snapshot.get(&id)?, since, until });
+        tokens.into_iter().filter_map(entry).filter(others).collect()
     });
-    Facts { token, issued_at: seen.secret_record().and_then(|record| record.issued_at), retiring }
+    let expires_at = desired.expiry.as_ref().map(Expiry::at);
+    let next_rotation_at = seen.next_rotation(&desired.rotation);
+    Facts {
+        token,
+        issued_at: seen.secret_record().and_then(|record| record.issued_at),
+        // What has ended by then is not replaced.
+        next_rotation_at: next_rotation_at.filter(|at| expires_at.is_none_or(|end| *at < end)),
+        expires_at,
+        rotate_request: seen.secret_record().and_then(|r| r.request.clone()).or(seen.status.rotate_request.clone()),
+        retiring,
+    }
 }
 
 /// The `lastUsedAt` to show: the first use at once, later ones at most every five minutes. `written_at`: when this

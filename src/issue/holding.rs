@@ -18,6 +18,8 @@ pub enum Holding<'a> {
     Unconfirmed(Option<&'a TokenId>),
     /// One that was deleted at DataFast.
     Vanished,
+    /// One that this process just revoked.
+    Revoked,
     /// One without our marker; whether the key is its own must be proved first.
     Unproven(&'a Listed),
     /// A live token of this resource.
@@ -57,6 +59,7 @@ impl<'a> Observed<'a> {
                 Some(_) => Holding::Nothing,
             },
             None => match &record.token_id {
+                Some(id) if snapshot.has_revoked(id) => Holding::Revoked,
                 Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => Holding::Vanished,
                 Some(id) => Holding::Unconfirmed(Some(id)),
                 None => Holding::Nothing,

@@ -1,10 +1,10 @@
 //! Issuing: what must be true before a request is sent, and what the Secret's record says once it holds the key.
 
-use super::decide::{Action, Decision, Wake};
+use super::decide::{Action, Decision, RevokeCause, Wake};
 use super::look::Look;
 use super::marker::Nonce;
 use super::observed::{Held, Preflight, Unsent};
-use super::record::{Attempt, Cause, Previous, SecretRecord};
+use super::record::{Attempt, Cause, Previous, Request, Requests, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
 use super::superseded::retiring;
 use super::throttle;
@@ -19,19 +19,36 @@ pub(super) fn token_needed(look: &Look<'_>) -> Option<Decision> {
         .or_else(|| issue(look, cause))
 }
 
-pub(super) fn has_no_slot(look: &Look<'_>) -> bool {
+fn has_no_slot(look: &Look<'_>) -> bool {
     look.seen.account.free.is_some_and(|free| free <= 0)
+}
+
+/// Whether the account has no slot, and would have one with a token less.
+pub(super) fn lacks_one_slot(look: &Look<'_>) -> bool {
+    look.seen.account.free == Some(0)
 }
 
 fn no_slot(look: &Look<'_>) -> Option<Decision> {
     let account = look.seen.names.account;
     // A token whose key is lost makes room for its successor.
-    let makes_room = look.need == Some(Cause::KeyLost) && retiring(look).next().is_some();
+    let makes_room = look.has_lost_key() && retiring(look).next().is_some();
     if !has_no_slot(look) || makes_room {
         return None;
     }
-    let message =
-        format!("DataFastAccount {account:?} has no free slot: it goes on when a token of the account is deleted");
+    // A former token rather than the one in the Secret.
+    let oldest = retiring(look).next().map(|retirement| retirement.listed).or(look.listed());
+    if let (true, Some(listed)) = (look.makes_room() && lacks_one_slot(look), oldest) {
+        // Not before its successor is recorded, and its Secret sure to be taken.
+        let revoke = Action::Revoke { token_id: listed.token.id.clone(), cause: RevokeCause::MadeRoom };
+        return may_send(look).then(|| look.act(revoke)).flatten();
+    }
+    let remedy = match (look.works, look.makes_room()) {
+        (true, false) => {
+            "The old token goes on working. Delete a token of the account, or set spec.rotation.whenFull to RevokeFirst"
+        }
+        _ => "It goes on when a token of the account is deleted",
+    };
+    let message = format!("DataFastAccount {account:?} has no free slot. {remedy}");
     look.wait(Reason::WaitingForSlot, message, Wake::account())
 }
 
@@ -110,6 +127,8 @@ pub(super) fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Act
 /// The Secret's record once it holds the key at hand: what it held before becomes `previous`.
 pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
     let before = look.seen.secret_record();
+    let answered = look.seen.answered();
+    let at_once = held.requests.revoke_now_is_open(&answered);
     let mut previous: Vec<Previous> = before.map(|b| b.previous.clone()).unwrap_or_default();
     let names =
         |listed: &Listed| look.seen.attempt_of(listed).map_or_else(|| listed.token.id.to_string(), ToString::to_string);
@@ -118,10 +137,12 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
         replaced.filter(|listed| look.current() == Some(&listed.token.id) || look.seen.status.names(&listed.token.id));
     for token in replaced.map(names).collect::<Vec<_>>() {
         if previous.iter().all(|p| p.token != token) {
-            previous.push(Previous { token, since: look.now });
+            previous.push(Previous { token, since: look.now, at_once });
         }
     }
     previous.retain(|p| !is_known_gone(look, p));
+    // Whoever asks for that has a key in wrong hands: which of the former ones it is, is not for us to guess.
+    previous.iter_mut().for_each(|p| p.at_once |= at_once);
     SecretRecord {
         attempt: Some(held.nonce.clone()),
         token_id: Some(held.token_id.clone()),
@@ -129,7 +150,18 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
         previous,
         spec_hash: Some(held.spec_hash.clone()),
         key_sha256: Some(held.key_sha256.clone()),
-        request: before.and_then(|b| b.request.clone()),
+        request: last_answered(&held.requests, &answered).or_else(|| before?.request.clone()),
+        // A request that was taken back stays answered.
+        answered: held.requests.clone().or(before.map(|b| b.answered.clone()).unwrap_or_default()),
+    }
+}
+
+/// The request that a swap answers, if it answers one.
+fn last_answered(requests: &Requests, answered: &[Requests]) -> Option<Request> {
+    match (requests.revoke_now_is_open(answered), requests.rotate_is_open(answered)) {
+        (true, _) => requests.revoke_now.clone(),
+        (false, true) => requests.rotate.clone(),
+        (false, false) => None,
     }
 }
 

@@ -1,10 +1,10 @@
 //! A resource as the rules see it: what is wanted, what is seen, and what follows from both.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Action, DENIED_AGAIN, Decision, Wake};
 use super::holding::Holding;
-use super::observed::{Desired, Gate, Observed};
+use super::observed::{Desired, Expiry, Gate, Observed, Watched};
 use super::record::Cause;
 use super::snapshot::Listed;
 use super::verdict::{Reason, Verdict};
@@ -27,14 +27,45 @@ impl<'a> Look<'a> {
         let works = match &holding {
             Holding::Live(_) => true,
             Holding::Unconfirmed(_) | Holding::Unproven(_) => seen.status.ready,
-            Holding::Nothing | Holding::Foreign(_) | Holding::Vanished => false,
+            Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => false,
         };
-        let need = need(&holding, desired, seen);
+        let need = need(&holding, desired, seen, now);
         Self { desired, seen, now, holding, works, need }
     }
 
     pub(super) fn verdict(&self, reason: Reason, message: impl Into<String>) -> Verdict {
-        Verdict::new(reason, self.works, message)
+        // A rotation takes nothing away from what works, and so need not be done for that.
+        let waits = reason == Reason::WaitingForSlot && self.need.is_some_and(Cause::is_rotation);
+        let verdict = Verdict::new(reason, self.works, message);
+        Verdict { ready: verdict.ready || waits && self.works, ..verdict }
+    }
+
+    /// What is said while something is done about the token.
+    pub(super) fn at_work(&self) -> Reason {
+        let rotates = self.works && self.need.is_some_and(Cause::is_rotation);
+        if rotates { Reason::Rotating } else { Reason::Issuing }
+    }
+
+    /// Another token is wanted because the key of the last one is in no Secret any more.
+    pub(super) fn has_lost_key(&self) -> bool {
+        matches!(self.holding, Holding::Nothing) && self.need.is_some()
+    }
+
+    /// Whether the resource is past its end.
+    pub(super) fn has_expired(&self) -> bool {
+        self.expires_in().is_some_and(|left| left <= SignedDuration::ZERO)
+    }
+
+    /// How long it has until its end.
+    pub(super) fn expires_in(&self) -> Option<SignedDuration> {
+        let watched = self.seen.local.watched.as_ref();
+        let elapsed = |expiry: &Expiry| Watched::elapsed(watched, expiry.created, self.now);
+        self.desired.expiry.as_ref().map(|expiry| expiry.after.saturating_sub(elapsed(expiry)))
+    }
+
+    /// Whether the old token is to make room for the new one where the account has none for both.
+    pub(super) fn makes_room(&self) -> bool {
+        self.need.is_some_and(|cause| makes_room(cause, self.desired))
     }
 
     /// The live token whose key the Secret holds.
@@ -46,7 +77,7 @@ impl<'a> Look<'a> {
     }
 
     pub(super) fn act(&self, action: Action) -> Option<Decision> {
-        let verdict = self.verdict(Reason::Issuing, "At work");
+        let verdict = self.verdict(self.at_work(), "At work");
         Some(Decision { action, verdict, wake: Wake::default() })
     }
 
@@ -59,7 +90,7 @@ impl<'a> Look<'a> {
         match &self.holding {
             Holding::Live(listed) | Holding::Unproven(listed) => Some(&listed.token.id),
             Holding::Unconfirmed(id) => *id,
-            Holding::Nothing | Holding::Foreign(_) | Holding::Vanished => None,
+            Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => None,
         }
     }
 
@@ -105,27 +136,69 @@ impl<'a> Look<'a> {
     }
 }
 
-fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>) -> Option<Cause> {
-    match holding {
-        Holding::Nothing => {
-            let had_one = seen.status.token_id.is_some() || seen.secret_record().is_some();
-            Some(if had_one { Cause::KeyLost } else { Cause::New })
-        }
-        Holding::Vanished => Some(Cause::Vanished),
-        Holding::Live(listed) => scope_changed(listed, desired, seen).then_some(Cause::ScopeChanged),
-        Holding::Foreign(_) | Holding::Unconfirmed(_) | Holding::Unproven(_) => None,
+/// Why a token is to be issued, if one is: the first cause that holds, in the order of their precedence. (Before all of
+/// them come deletion, suspension and expiry, which are rules of their own.)
+fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Option<Cause> {
+    let had_one = seen.status.token_id.is_some() || seen.secret_record().is_some();
+    let (gone, live) = match holding {
+        Holding::Foreign(_) | Holding::Unconfirmed(_) | Holding::Unproven(_) => return None,
+        // Whatever is asked for, the first token answers it.
+        Holding::Nothing if !had_one => return Some(Cause::New),
+        Holding::Nothing => (Some(Cause::KeyLost), None),
+        Holding::Vanished => (Some(Cause::Vanished), None),
+        Holding::Revoked => (Some(Cause::New), None),
+        Holding::Live(listed) => (None, Some(*listed)),
+    };
+    let answered = seen.answered();
+    let is_open = |cause| match cause {
+        Cause::RevokeNow => desired.requests.revoke_now_is_open(&answered),
+        Cause::ScopeChanged => match live {
+            Some(listed) => scope_changed(listed, desired, seen),
+            None => !hash_fits(desired, seen),
+        },
+        Cause::RotateRequested => desired.requests.rotate_is_open(&answered),
+        Cause::RotationDue => seen.next_rotation(&desired.rotation).is_some_and(|at| now >= at),
+        Cause::New | Cause::KeyLost | Cause::Vanished | Cause::Unknown => false,
+    };
+    // A token that made room for its successor, be it under an operator that has died since: the cause stands.
+    let made_room = matches!(holding, Holding::Vanished | Holding::Revoked).then(|| begun(seen)).flatten();
+    let made_room = made_room.filter(|cause| makes_room(*cause, desired) && is_open(*cause));
+    let open = |cause| is_open(cause).then_some(cause);
+    open(Cause::RevokeNow)
+        .or(made_room)
+        .or(gone)
+        .or_else(|| open(Cause::ScopeChanged))
+        .or_else(|| open(Cause::RotateRequested))
+        .or_else(|| open(Cause::RotationDue))
+}
+
+fn makes_room(cause: Cause, desired: &Desired) -> bool {
+    match cause {
+        // Its key may be in wrong hands: better none that works than that one.
+        Cause::RevokeNow => true,
+        Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue => desired.rotation.revoke_first,
+        Cause::New | Cause::KeyLost | Cause::Vanished | Cause::Unknown => false,
     }
+}
+
+/// Why the current attempt was recorded, where it is not the Secret's.
+fn begun(seen: &Observed<'_>) -> Option<Cause> {
+    let held = seen.secret_record().and_then(|record| record.attempt.as_ref());
+    seen.log.current().filter(|current| Some(&current.nonce) != held).map(|current| current.cause)
 }
 
 /// By the hash of what was asked for, so that a DataFast which answers with another scope than was asked is not asked
 /// again for ever. Where the hash was edited or dropped, the token itself can still say that it is right.
 fn scope_changed(listed: &Listed, desired: &Desired, seen: &Observed<'_>) -> bool {
-    let hash = seen.secret_record().and_then(|record| record.spec_hash.as_deref());
     let name_fits = || {
         let name = listed.token.name.as_deref().unwrap_or_default();
         listed.marker.as_ref().is_none_or(|marker| marker.name(&desired.scope.token_name) == name)
     };
-    hash != Some(&desired.scope.hash()) && !(desired.scope.allows_as_is(&listed.token) && name_fits())
+    !hash_fits(desired, seen) && !(desired.scope.allows_as_is(&listed.token) && name_fits())
+}
+
+fn hash_fits(desired: &Desired, seen: &Observed<'_>) -> bool {
+    seen.secret_record().and_then(|record| record.spec_hash.as_deref()) == Some(&desired.scope.hash())
 }
 
 pub(super) fn desired_scope_fits(look: &Look<'_>, listed: &Listed) -> bool {

@@ -85,6 +85,11 @@ impl OwnerId {
     pub fn of(uid: &str) -> Self {
         Self(hashed(uid))
     }
+
+    /// A number that is another for each resource, and always the same: spreads what resources would do at one time.
+    pub fn spread(&self) -> u16 {
+        self.0.bytes().fold(0, |n: u16, byte| n.wrapping_mul(31).wrapping_add(byte.into()))
+    }
 }
 
 impl Nonce {

@@ -15,7 +15,7 @@ pub mod marker;
 pub mod observed;
 pub mod record;
 pub mod snapshot;
-mod superseded;
+pub mod superseded;
 #[cfg(test)]
 mod tests;
 pub mod throttle;

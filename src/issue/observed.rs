@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::marker::{Nonce, OwnerId};
-use super::record::{Log, Scope, SecretRecord};
+use super::record::{Log, Request, Requests, Scope, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
 use crate::datafast::{RawKey, TokenId};
 
@@ -15,8 +15,14 @@ use crate::datafast::{RawKey, TokenId};
 pub struct Desired {
     /// What the token may do.
     pub scope: Scope,
-    /// How long a replaced token stays valid after the swap.
-    pub overlap: SignedDuration,
+    /// How the token is replaced.
+    pub rotation: Rotation,
+    /// What users ask for by annotation.
+    pub requests: Requests,
+    /// When token and Secret end for good.
+    pub expiry: Option<Expiry>,
+    /// Whether workloads are to be restarted after each new key.
+    pub restarts: bool,
     /// Leave token and Secret when the resource goes.
     pub retain: bool,
     /// Change nothing.
@@ -25,6 +31,35 @@ pub struct Desired {
     pub deleting: bool,
     /// At deletion, let go without DataFast.
     pub abandon: bool,
+}
+
+/// When a token is replaced by a new one, and how long the old one stays.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// This long after it was issued, and a little longer for each resource its own: [`Observed::next_rotation`].
+    pub every: Option<SignedDuration>,
+    /// How long a replaced token stays valid after the swap.
+    pub overlap: SignedDuration,
+    /// Where set, a replaced token that is used after the swap stays until this long after it.
+    pub max_overlap: Option<SignedDuration>,
+    /// Where the account has no room for both, the old token goes first.
+    pub revoke_first: bool,
+}
+
+/// When a resource's token and Secret end for good.
+#[derive(Clone, Debug)]
+pub struct Expiry {
+    /// The resource was created at this time,
+    pub created: Timestamp,
+    /// and this much later it is over.
+    pub after: SignedDuration,
+}
+
+impl Expiry {
+    /// When it is over.
+    pub fn at(&self) -> Timestamp {
+        self.created.saturating_add(self.after).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// All that is known of one resource at one time.
@@ -74,6 +109,8 @@ pub struct StatusRecord {
     pub retiring: BTreeSet<TokenId>,
     /// Whether `Ready` is true.
     pub ready: bool,
+    /// `status.rotateRequest`.
+    pub rotate_request: Option<Request>,
 }
 
 impl StatusRecord {
@@ -164,6 +201,33 @@ pub struct Local {
     pub proof: Option<Proof>,
     /// Tokens whose deletion DataFast answered with 404, and when.
     pub denied: BTreeMap<TokenId, Timestamp>,
+    /// Since when this process has seen the resource.
+    pub watched: Option<Watched>,
+    /// Since when this process has seen tokens retire.
+    pub retired: BTreeMap<TokenId, Watched>,
+    /// The token for whose key workloads have been restarted.
+    pub restarted: Option<TokenId>,
+}
+
+/// How long this process has seen something, by a clock that nobody can set: so that no token goes too early because
+/// the wall clock went ahead for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The wall clock when it was first seen.
+    pub first: Timestamp,
+    /// How long ago that is, by the steady clock.
+    pub lasted: SignedDuration,
+}
+
+impl Watched {
+    /// How long ago something was that happened at `since`, by the more cautious of both clocks.
+    pub fn elapsed(watched: Option<&Self>, since: Timestamp, now: Timestamp) -> SignedDuration {
+        let by_wall = now.duration_since(since);
+        let Some(watched) = watched else { return by_wall };
+        let before = watched.first.duration_since(since).max(SignedDuration::ZERO);
+        // What was seen for so long is at least as old, whatever the wall clock says.
+        by_wall.min(before.saturating_add(watched.lasted)).max(watched.lasted)
+    }
 }
 
 /// A key on its way into the Secret.
@@ -179,6 +243,8 @@ pub struct Held {
     pub spec_hash: String,
     /// [`RawKey::fingerprint`] of it.
     pub key_sha256: String,
+    /// What was asked for when its request was sent.
+    pub requests: Requests,
     /// The last refusal of the Secret.
     pub refused: Option<Refused>,
 }
@@ -284,6 +350,34 @@ impl<'a> Observed<'a> {
     pub fn own_tokens(&'a self) -> impl Iterator<Item = &'a Listed> {
         let tokens = self.account.snapshot.into_iter().flat_map(Snapshot::tokens);
         tokens.filter(|listed| self.licence(listed))
+    }
+
+    /// What of the users' requests is answered by the last key: its Secret tells, and the log, so that whoever edits the
+    /// one has nothing issued again. Without either, status remembers the last request.
+    pub fn answered(&self) -> Vec<Requests> {
+        let record = self.secret_record();
+        let attempt = record.map_or(self.status.attempt.as_ref(), |record| record.attempt.as_ref());
+        let by_log = attempt.and_then(|nonce| self.log.get(nonce)).map(|attempt| attempt.requests.clone());
+        let answered: Vec<Requests> = record.map(|record| record.answered.clone()).into_iter().chain(by_log).collect();
+        let last = &self.status.rotate_request;
+        match answered.is_empty() {
+            true => vec![Requests { rotate: last.clone(), revoke_now: last.clone() }],
+            false => answered,
+        }
+    }
+
+    /// When the Secret's token is as old as it is to get: `every` after it was issued, and up to 5 % more, so that
+    /// tokens that were created together are not replaced together. Never less, so that an overlap as long as `every`
+    /// has ended by then.
+    pub fn next_rotation(&self, rotation: &Rotation) -> Option<Timestamp> {
+        let every = rotation.every?;
+        let spread = (every.as_secs() / 20).saturating_mul(self.owner.spread().into()) / i64::from(u16::MAX);
+        let after = every.saturating_add(SignedDuration::from_secs(spread));
+        let record = self.secret_record()?;
+        let attempt = record.attempt.as_ref().and_then(|nonce| self.log.get(nonce));
+        // Whoever edits the Secret's record does not have it replaced again and again.
+        let issued_at = record.issued_at.into_iter().chain(attempt.map(|attempt| attempt.at)).max()?;
+        issued_at.checked_add(after).ok()
     }
 
     /// When the Secret's token was issued, as far as can be told; long ago where nothing tells.

@@ -24,12 +24,18 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
 pub enum Cause {
     /// Nothing was ever issued.
     New,
+    /// A user asked for the old token to go at once.
+    RevokeNow,
     /// The Secret was deleted, or its key was changed.
     KeyLost,
     /// Somebody deleted the token at DataFast.
     Vanished,
     /// Permissions, websites or the name are to be others.
     ScopeChanged,
+    /// A user asked for a new token.
+    RotateRequested,
+    /// The token is as old as it is to get.
+    RotationDue,
     /// Not known: written by another version of the operator, or by a person.
     #[serde(other)]
     Unknown,
@@ -40,11 +46,70 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "New",
+            Self::RevokeNow => "RevokeNow",
             Self::KeyLost => "KeyLost",
             Self::Vanished => "Vanished",
             Self::ScopeChanged => "ScopeChanged",
+            Self::RotateRequested => "RotateRequested",
+            Self::RotationDue => "RotationDue",
             Self::Unknown => "Unknown",
         }
+    }
+
+    /// Whether the token in the Secret is as good as it was: it is replaced because somebody or the clock asks for that.
+    pub fn is_rotation(self) -> bool {
+        matches!(self, Self::RevokeNow | Self::RotateRequested | Self::RotationDue)
+    }
+}
+
+/// The value of an annotation by which a user asks for a new token. Another value is another request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Request(String);
+
+impl Request {
+    /// Characters of a value that count.
+    const LENGTH: usize = 256;
+
+    /// Reads one; an empty value asks for nothing.
+    pub fn parse(value: &str) -> Option<Self> {
+        (!value.is_empty()).then(|| Self(value.chars().take(Self::LENGTH).collect()))
+    }
+
+    /// The value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What users ask for by annotation; and what of that a key answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Requests {
+    /// `datafa.st/rotate`.
+    pub rotate: Option<Request>,
+    /// `datafa.st/revoke-now`.
+    pub revoke_now: Option<Request>,
+}
+
+impl Requests {
+    /// Reads the annotations of a resource, or of a Secret.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+        let read = |name: &str| annotations.get(name).and_then(|value| Request::parse(value));
+        Self { rotate: read(names::ROTATE), revoke_now: read(names::REVOKE_NOW) }
+    }
+
+    /// Whether none of `answered` answers the request for the old token to go at once.
+    pub fn revoke_now_is_open(&self, answered: &[Self]) -> bool {
+        self.revoke_now.is_some() && answered.iter().all(|answered| answered.revoke_now != self.revoke_now)
+    }
+
+    /// Whether none of `answered` answers the request for a new token.
+    pub fn rotate_is_open(&self, answered: &[Self]) -> bool {
+        self.rotate.is_some() && answered.iter().all(|answered| answered.rotate != self.rotate)
+    }
+
+    /// What is answered once a key answers these too: a request that is taken back stays answered.
+    pub fn or(self, before: Self) -> Self {
+        Self { rotate: self.rotate.or(before.rotate), revoke_now: self.revoke_now.or(before.revoke_now) }
     }
 }
 
@@ -57,13 +122,39 @@ pub struct Attempt {
     pub at: Timestamp,
     /// Why.
     pub cause: Cause,
+    /// What users asked for by then: its key answers that.
+    pub requests: Requests,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct WireAttempt {
     nonce: String,
     at: Timestamp,
     cause: Cause,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoke_now: Option<String>,
+}
+
+impl WireAttempt {
+    fn of(attempt: &Attempt) -> Self {
+        let text = |request: &Option<Request>| request.as_ref().map(|request| request.as_str().to_owned());
+        Self {
+            nonce: attempt.nonce.to_string(),
+            at: attempt.at,
+            cause: attempt.cause,
+            rotate: text(&attempt.requests.rotate),
+            revoke_now: text(&attempt.requests.revoke_now),
+        }
+    }
+
+    fn read(self) -> Option<Attempt> {
+        let parse = |text: Option<String>| text.as_deref().and_then(Request::parse);
+        let requests = Requests { rotate: parse(self.rotate), revoke_now: parse(self.revoke_now) };
+        Some(Attempt { nonce: Nonce::parse(&self.nonce)?, at: self.at, cause: self.cause, requests })
+    }
 }
 
 /// The write-ahead log of attempts, oldest first; the last one is the current attempt.
@@ -79,15 +170,14 @@ impl Log {
         let read = |value: &serde_json::Value| {
             let wire = WireAttempt::deserialize(value).ok()?;
             let plausible = wire.at <= now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
-            plausible.then_some(Attempt { nonce: Nonce::parse(&wire.nonce)?, at: wire.at, cause: wire.cause })
+            wire.read().filter(|_| plausible)
         };
         Self(entries[newest..].iter().filter_map(read).collect())
     }
 
     /// The annotation's value.
     pub fn write(&self) -> String {
-        let wire: Vec<WireAttempt> =
-            self.0.iter().map(|a| WireAttempt { nonce: a.nonce.to_string(), at: a.at, cause: a.cause }).collect();
+        let wire: Vec<WireAttempt> = self.0.iter().map(WireAttempt::of).collect();
         // Plain strings and timestamps: serializing them has no way to fail.
         serde_json::to_string(&wire).unwrap_or_default()
     }
@@ -110,6 +200,27 @@ pub struct Previous {
     pub token: String,
     /// Since when the Secret holds another one.
     pub since: Timestamp,
+    /// Whether it is not to have its overlap: somebody asked for it to go at once.
+    pub at_once: bool,
+}
+
+impl Previous {
+    /// Marks an entry that is not to have its overlap.
+    const AT_ONCE: char = '!';
+
+    fn read(entry: &str, time: impl Fn(&str) -> Option<Timestamp>) -> Option<Self> {
+        let (token, since) = entry.split_once('@')?;
+        let plain = since.strip_suffix(Self::AT_ONCE);
+        let since = time(plain.unwrap_or(since))?;
+        Some(Self { token: token.to_owned(), since, at_once: plain.is_some() })
+    }
+}
+
+impl std::fmt::Display for Previous {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.token, self.since)?;
+        if self.at_once { f.write_char(Self::AT_ONCE) } else { Ok(()) }
+    }
 }
 
 /// What a Secret's annotations say of the token whose key it holds.
@@ -127,8 +238,10 @@ pub struct SecretRecord {
     pub spec_hash: Option<String>,
     /// Fingerprint of the key, salted with the token id.
     pub key_sha256: Option<String>,
-    /// The rotation request that this key answers.
-    pub request: Option<String>,
+    /// The request that was answered last.
+    pub request: Option<Request>,
+    /// All that the key answers.
+    pub answered: Requests,
 }
 
 impl SecretRecord {
@@ -139,10 +252,7 @@ impl SecretRecord {
             let time: Timestamp = value.parse().ok()?;
             (time <= now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX)).then_some(time)
         };
-        let previous = |entry: &str| {
-            let (token, since) = entry.split_once('@')?;
-            Some(Previous { token: token.to_owned(), since: time(since)? })
-        };
+        let previous = |entry: &str| Previous::read(entry, time);
         Self {
             attempt: text(names::ATTEMPT).and_then(|v| Nonce::parse(&v)),
             token_id: text(names::TOKEN_ID).and_then(|v| TokenId::parse(&v).ok()),
@@ -152,13 +262,15 @@ impl SecretRecord {
                 .unwrap_or_default(),
             spec_hash: text(names::SPEC_HASH),
             key_sha256: text(names::KEY_SHA256),
-            request: text(names::REQUEST),
+            request: text(names::REQUEST).and_then(|v| Request::parse(&v)),
+            answered: Requests::read(annotations),
         }
     }
 
     /// Each record annotation and its value; `None` where it is not to be there.
-    pub fn annotations(&self) -> [(&'static str, Option<String>); 7] {
-        let previous: Vec<String> = self.previous.iter().map(|p| format!("{}@{}", p.token, p.since)).collect();
+    pub fn annotations(&self) -> [(&'static str, Option<String>); 9] {
+        let previous: Vec<String> = self.previous.iter().map(ToString::to_string).collect();
+        let value = |request: &Option<Request>| request.as_ref().map(|r| r.as_str().to_owned());
         [
             (names::ATTEMPT, self.attempt.as_ref().map(ToString::to_string)),
             (names::TOKEN_ID, self.token_id.as_ref().map(ToString::to_string)),
@@ -166,7 +278,9 @@ impl SecretRecord {
             (names::PREVIOUS, (!previous.is_empty()).then(|| previous.join(","))),
             (names::SPEC_HASH, self.spec_hash.clone()),
             (names::KEY_SHA256, self.key_sha256.clone()),
-            (names::REQUEST, self.request.clone()),
+            (names::REQUEST, value(&self.request)),
+            (names::ROTATE, value(&self.answered.rotate)),
+            (names::REVOKE_NOW, value(&self.answered.revoke_now)),
         ]
     }
 }

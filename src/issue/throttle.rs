@@ -30,7 +30,11 @@ pub fn not_before(log: &Log, now: Timestamp) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::issue::marker::Nonce;
-    use crate::issue::record::Attempt;
+    use crate::issue::record::{Attempt, Requests};
+
+    fn entry(nonce: Nonce, at: Timestamp, cause: Cause) -> Attempt {
+        Attempt { nonce, at, cause, requests: Requests::default() }
+    }
 
     #[test]
     fn issuing_again_backs_off_from_at_once_to_an_hour() {
@@ -42,7 +46,7 @@ mod tests {
             let next = not_before(&log, now).unwrap_or(now);
             waits.push(next.duration_since(now).as_mins());
             now = next;
-            log.0.push(Attempt { nonce: Nonce::from_random([n; 7]), at: now, cause: Cause::KeyLost });
+            log.0.push(entry(Nonce::from_random([n; 7]), now, Cause::KeyLost));
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(not_before(&log, now + SignedDuration::from_hours(24)), None, "a quiet day later: at once");
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn a_first_token_and_a_change_of_scope_do_not_count() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let entry = |cause| Attempt { nonce: Nonce::from_random([0; 7]), at: now, cause };
+        let entry = |cause| entry(Nonce::from_random([0; 7]), now, cause);
         assert_eq!(not_before(&Log(vec![entry(Cause::New), entry(Cause::ScopeChanged)]), now), None);
     }
 }

@@ -7,6 +7,8 @@ pub enum Reason {
     Issued,
     /// At work on a token.
     Issuing,
+    /// At work on a token that takes the place of a good one.
+    Rotating,
     /// The account is full.
     WaitingForSlot,
     /// DataFast answers 429.
@@ -27,6 +29,8 @@ pub enum Reason {
     Throttled,
     /// `suspend` is set.
     Suspended,
+    /// `expiresAfter` has passed.
+    Expired,
 }
 
 impl Reason {
@@ -35,6 +39,7 @@ impl Reason {
         match self {
             Self::Issued => "Issued",
             Self::Issuing => "Issuing",
+            Self::Rotating => "Rotating",
             Self::WaitingForSlot => "WaitingForSlot",
             Self::RateLimited => "RateLimited",
             Self::ApiUnavailable => "ApiUnavailable",
@@ -45,6 +50,7 @@ impl Reason {
             Self::SecretWriteRefused => "SecretWriteRefused",
             Self::Throttled => "Throttled",
             Self::Suspended => "Suspended",
+            Self::Expired => "Expired",
         }
     }
 
@@ -55,7 +61,7 @@ impl Reason {
 
     /// Whether work is under way, or will go on by itself.
     pub fn is_reconciling(self) -> bool {
-        !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended)
+        !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended | Self::Expired)
     }
 
     /// Whether a person should hear of it: an event tells.
@@ -68,7 +74,13 @@ impl Reason {
             | Self::AccountNotFound
             | Self::AccountNotReady
             | Self::Throttled => true,
-            Self::Issued | Self::Issuing | Self::RateLimited | Self::ApiUnavailable | Self::Suspended => false,
+            Self::Issued
+            | Self::Issuing
+            | Self::Rotating
+            | Self::RateLimited
+            | Self::ApiUnavailable
+            | Self::Suspended
+            | Self::Expired => false,
         }
     }
 
@@ -77,6 +89,7 @@ impl Reason {
         matches!(
             self,
             Self::Issued
+                | Self::Rotating
                 | Self::RateLimited
                 | Self::ApiUnavailable
                 | Self::AccountNotFound

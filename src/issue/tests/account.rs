@@ -84,6 +84,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
     let all = [
         Issued,
         Issuing,
+        Rotating,
         WaitingForSlot,
         RateLimited,
         ApiUnavailable,
@@ -94,6 +95,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
         SecretWriteRefused,
         Throttled,
         Suspended,
+        Expired,
     ];
     let mut words = std::collections::BTreeSet::new();
     for reason in all {
@@ -109,6 +111,15 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
     let kept: Vec<_> = all.into_iter().filter(|r| Verdict::new(*r, true, "").ready).collect();
     assert_eq!(
         kept,
-        [Issued, RateLimited, ApiUnavailable, AccountNotFound, AccountNotReady, SecretWriteRefused, Suspended]
+        [
+            Issued,
+            Rotating,
+            RateLimited,
+            ApiUnavailable,
+            AccountNotFound,
+            AccountNotReady,
+            SecretWriteRefused,
+            Suspended
+        ]
     );
 }

@@ -6,36 +6,12 @@ use proptest::prelude::*;
 
 use crate::datafast::TokenId;
 use crate::issue::observed::{Preflight, SecretView};
+use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 
 use super::random;
 use super::scenes::*;
 use super::simulator::Simulator;
-
-/// Looks and waits until nothing changes but the time. Each wait is a poll at least, so this is far past the horizon.
-fn settle(simulator: &mut Simulator) -> Reason {
-    let mut said = Reason::Issuing;
-    for _ in 0..12 {
-        let decision = simulator.run().expect("it comes to rest");
-        if simulator.released {
-            break;
-        }
-        said = decision.verdict.reason;
-        simulator.wait(&decision);
-    }
-    said
-}
-
-fn own_remote(simulator: &Simulator) -> BTreeSet<TokenId> {
-    simulator.remote.keys().filter(|id| random::is_own(&simulator.scene, id)).cloned().collect()
-}
-
-fn secrets_token(simulator: &Simulator) -> Option<TokenId> {
-    match &simulator.scene.secret {
-        SecretView::Present(facts) => facts.record.token_id.clone(),
-        SecretView::Missing => None,
-    }
-}
 
 #[test]
 fn every_scene_settles_with_one_token_in_its_secret() {
@@ -56,10 +32,11 @@ fn every_scene_settles_with_one_token_in_its_secret() {
         ("restored", Scene::restored(), 0),
     ];
     for (name, scene, cost) in scenes {
-        let mut simulator = Simulator::new(scene.change(|s| s.desired.overlap = jiff::SignedDuration::from_mins(2)));
-        assert_eq!(settle(&mut simulator), Reason::Issued, "{name}");
-        assert_eq!(simulator.sent, cost, "{name}");
-        let token = secrets_token(&simulator).unwrap();
+        let mut simulator =
+            Simulator::new(scene.change(|s| s.desired.rotation.overlap = jiff::SignedDuration::from_mins(2)));
+        assert_eq!(simulator.settle(), Reason::Issued, "{name}");
+        assert_eq!(simulator.causes.len(), cost, "{name}");
+        let token = simulator.secrets_token().unwrap();
         assert_eq!(simulator.remote.keys().collect::<Vec<_>>(), [&token], "{name}: nothing leaked");
         assert_eq!(simulator.scene.status.token_id, Some(token), "{name}");
         assert!(simulator.scene.status.ready && simulator.scene.status.retiring.is_empty(), "{name}");
@@ -70,7 +47,7 @@ fn every_scene_settles_with_one_token_in_its_secret() {
 fn a_token_that_datafast_dates_in_the_future_does_not_have_its_secret_written_for_ever() {
     let tomorrow = crate::datafast::Token { created_at: Some(later(2 * A_DAY)), ..unmarked(7) };
     let mut simulator = Simulator::new(Scene::import().listing(&[tomorrow]));
-    assert_eq!(settle(&mut simulator), Reason::Issued);
+    assert_eq!(simulator.settle(), Reason::Issued);
 }
 
 proptest! {
@@ -81,8 +58,10 @@ proptest! {
         let theirs: BTreeSet<TokenId> = scene.taken.clone();
         let mut simulator = Simulator::new(scene);
         let before: Vec<TokenId> = simulator.remote.keys().filter(|id| theirs.contains(id)).cloned().collect();
-        settle(&mut simulator);
-        prop_assert!(simulator.sent <= 1, "sent {} requests", simulator.sent);
+        simulator.settle();
+        let mut causes = simulator.causes;
+        causes.retain(|cause| *cause != Cause::RotationDue);
+        prop_assert!(causes.len() <= 1, "{causes:?}");
         prop_assert!(before.iter().all(|id| simulator.remote.contains_key(id)), "a token of others is gone");
     }
 
@@ -90,16 +69,16 @@ proptest! {
     fn once_nothing_is_in_the_way_a_resource_gets_its_one_token(scene in random::scene(random::recent_time())) {
         let mut scene = scene;
         Simulator::clear_obstacles(&mut scene);
-        scene.desired.overlap = jiff::SignedDuration::ZERO;
-        (scene.desired.suspended, scene.desired.deleting) = (false, false);
+        scene.desired.rotation.overlap = jiff::SignedDuration::ZERO;
+        (scene.desired.suspended, scene.desired.deleting, scene.desired.expiry) = (false, false, None);
         scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));
         let mut simulator = Simulator::new(scene);
-        let said = settle(&mut simulator);
+        let said = simulator.settle();
         if said == Reason::SecretConflict {
-            prop_assert_eq!(simulator.sent, 0, "a Secret that is not ours costs no token");
+            prop_assert_eq!(simulator.causes.len(), 0, "a Secret that is not ours costs no token");
         } else {
             prop_assert_eq!(said, Reason::Issued);
-            prop_assert!(simulator.remote.contains_key(&secrets_token(&simulator).unwrap()));
+            prop_assert!(simulator.remote.contains_key(&simulator.secrets_token().unwrap()));
         }
     }
 
@@ -113,10 +92,10 @@ proptest! {
         (scene.desired.retain, scene.desired.abandon) = (retain, false);
         let kept = scene.clone();
         let mut simulator = Simulator::new(scene);
-        settle(&mut simulator);
+        simulator.settle();
         prop_assert!(simulator.released, "{:?}", simulator.scene.decide());
-        prop_assert_eq!(simulator.sent, 0);
-        let left = own_remote(&simulator);
+        prop_assert_eq!(simulator.causes.len(), 0);
+        let left = simulator.own();
         let named = |id: &TokenId| kept.status.names(id) || kept.log.get(&nonce(random::number(id))).is_some();
         let left: Vec<_> = left.into_iter().filter(named).collect();
         prop_assert!(left.len() <= usize::from(retain), "{left:?} is left");

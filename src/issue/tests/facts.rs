@@ -27,7 +27,7 @@ fn mirror(scene: &Scene) -> (Says, Retiring) {
             Mirror::Keep => Says::AsItIs,
             Mirror::Nothing => Says::Nothing,
         };
-        (says, facts.retiring.map(|r| r.into_iter().map(|(l, until)| (l.token.id.clone(), until)).collect()))
+        (says, facts.retiring.map(|all| all.iter().map(|r| (r.listed.token.id.clone(), r.until)).collect()))
     })
 }
 

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use crate::issue::decide::{Action, RevokeCause, UNDELIVERABLE};
 use crate::issue::observed::{Gate, SecretOwner, SecretView};
-use crate::issue::record::{Cause, Previous, SecretRecord};
+use crate::issue::record::{Cause, Previous, Requests, SecretRecord};
 use crate::issue::verdict::Reason;
 
 use super::scenes::*;
@@ -33,6 +33,7 @@ fn an_issued_key_goes_into_the_secret_with_its_record() {
             spec_hash: Some(scope().hash()),
             key_sha256: Some(fingerprint(1)),
             request: None,
+            answered: Requests::default(),
         }
     );
 }
@@ -49,11 +50,11 @@ fn a_key_at_hand_is_delivered_even_when_suspended_or_while_datafast_is_down() {
 fn what_the_secret_held_before_becomes_previous() {
     let mut scene = Scene::settled().with_attempts(&[(1, A_DAY), (2, 0)]).listing(&[token(1), token(2)]);
     scene.local.held = Some(held(2, now()));
-    scene.secret().record.request = Some("rotate me".into());
+    scene.secret().record.request = request("rotate me");
     let record = scene.writes_secret();
     assert_eq!(record.previous, [previous(1, now())]);
     assert_eq!(record.attempt, Some(nonce(2)));
-    assert_eq!(record.request.as_deref(), Some("rotate me"));
+    assert_eq!(record.request, request("rotate me"));
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn an_adopted_token_becomes_previous_by_its_id() {
     scene.secret().owner = SecretOwner::This;
     scene.status.token_id = Some(id(7));
     scene.local.held = Some(held(2, now()));
-    assert_eq!(scene.writes_secret().previous, [Previous { token: "token-7".into(), since: now() }]);
+    assert_eq!(scene.writes_secret().previous, [Previous { token: "token-7".into(), ..previous(7, now()) }]);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
-use crate::issue::observed::{Held, Proof, Refused, SecretFacts, SecretOwner};
-use crate::issue::record::{Attempt, Cause, Previous, Scope, SecretRecord};
+use crate::issue::observed::{Held, Preflight, Proof, Refused, SecretFacts, SecretOwner, Unsent, Watched};
+use crate::issue::record::{Attempt, Cause, Previous, Request, Requests, Scope, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 
 pub(super) const HORIZON: SignedDuration = SignedDuration::from_mins(2);
@@ -29,6 +29,10 @@ pub(super) fn ago(minutes: i64) -> Timestamp {
 /// Minutes after [`now`].
 pub(super) fn later(minutes: i64) -> Timestamp {
     ago(-minutes)
+}
+
+pub(super) const fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
 }
 
 pub(super) fn nonce(n: u8) -> Nonce {
@@ -97,11 +101,15 @@ pub(super) fn token(n: u8) -> Token {
 }
 
 pub(super) fn attempt(n: u8, at: Timestamp, cause: Cause) -> Attempt {
-    Attempt { nonce: nonce(n), at, cause }
+    Attempt { nonce: nonce(n), at, cause, requests: Requests::default() }
 }
 
 pub(super) fn previous(n: u8, since: Timestamp) -> Previous {
-    Previous { token: nonce(n).to_string(), since }
+    Previous { token: nonce(n).to_string(), since, at_once: false }
+}
+
+pub(super) fn request(value: &str) -> Option<Request> {
+    Request::parse(value)
 }
 
 /// This resource's Secret, with the key of token `n`.
@@ -114,6 +122,7 @@ pub(super) fn secret(n: u8, issued_at: Timestamp) -> SecretFacts {
         spec_hash: Some(scope().hash()),
         key_sha256: Some(fingerprint(n)),
         request: None,
+        answered: Requests::default(),
     };
     SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), drifted: false }
 }
@@ -136,8 +145,19 @@ pub(super) fn held(n: u8, since: Timestamp) -> Held {
         since,
         spec_hash: scope().hash(),
         key_sha256: fingerprint(n),
+        requests: Requests::default(),
         refused: None,
     }
+}
+
+/// Attempt `n` was recorded by this process and is ready to be sent.
+pub(super) fn unsent(n: u8) -> Unsent {
+    Unsent { nonce: nonce(n), preflight: Preflight::Passed }
+}
+
+/// Seen for the first time at `first`, and for so many minutes since.
+pub(super) fn watched(first: Timestamp, minutes: i64) -> Watched {
+    Watched { first, lasted: SignedDuration::from_mins(minutes) }
 }
 
 pub(super) fn proof(n: u8, proven: bool) -> Proof {

@@ -8,9 +8,10 @@ use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
 use crate::issue::observed::{
-    Desired, Gate, Held, Local, Preflight, Proof, Rejected, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent,
+    Desired, Expiry, Gate, Held, Local, Preflight, Proof, Rejected, Rotation, SecretFacts, SecretOwner, SecretView,
+    StatusRecord, Unsent, Watched,
 };
-use crate::issue::record::{Attempt, Cause, Log, Previous, SecretRecord};
+use crate::issue::record::{Cause, Log, Previous, Request, Requests, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 
 use super::scenes::*;
@@ -75,46 +76,63 @@ pub(super) fn text() -> impl Strategy<Value = String> {
         Just(id(1).to_string()),
         any_time().prop_map(|at| at.to_string()),
         (0..5_u8, any_time()).prop_map(|(n, at)| format!("{}@{at}", nonce(n))),
+        (0..5_u8, any_time()).prop_map(|(n, at)| format!("{}@{at}!", nonce(n))),
         (0..5_u8, any_time()).prop_map(|(n, at)| Log(vec![attempt(n, at, Cause::New)]).write()),
     ];
-    prop_oneof![any::<String>(), "[\\[\\]{}\",:@0-9A-Z -]{0,40}", vec(shapes, 0..4).prop_map(|v| v.join(","))]
+    prop_oneof![any::<String>(), "[\\[\\]{}\",:@!0-9A-Z -]{0,40}", vec(shapes, 0..4).prop_map(|v| v.join(","))]
 }
 
 fn cause() -> impl Strategy<Value = Cause> + Clone {
     prop_oneof![
         Just(Cause::New),
+        Just(Cause::RevokeNow),
         Just(Cause::KeyLost),
         Just(Cause::Vanished),
         Just(Cause::ScopeChanged),
+        Just(Cause::RotateRequested),
+        Just(Cause::RotationDue),
         Just(Cause::Unknown)
     ]
 }
 
-pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = Log> {
-    let numbers = prop_oneof![3 => ALL, 1 => UNSENT];
-    vec((numbers, time, cause()).prop_map(|(n, at, cause)| Attempt { nonce: nonce(n), at, cause }), 0..4).prop_map(Log)
+/// Of so few values that a request is often one that was served.
+fn request() -> impl Strategy<Value = Option<Request>> + Clone {
+    let values = prop_oneof![Just("a"), Just("b")].prop_map(|value| Request::parse(value).unwrap());
+    prop::option::weighted(0.3, values)
 }
 
-pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretRecord> {
+fn requests() -> impl Strategy<Value = Requests> + Clone {
+    (request(), request()).prop_map(|(rotate, revoke_now)| Requests { rotate, revoke_now })
+}
+
+pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Log> {
+    let numbers = prop_oneof![3 => ALL, 1 => UNSENT];
+    vec((numbers, time, cause()).prop_map(|(n, at, cause)| attempt(n, at, cause)), 0..4).prop_map(Log)
+}
+
+pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = SecretRecord> {
     let named =
         (ALL, any::<bool>()).prop_map(|(n, by_id)| if by_id { id(n).to_string() } else { nonce(n).to_string() });
-    let previous = vec((named, time.clone()).prop_map(|(token, since)| Previous { token, since }), 0..3);
+    let entry = (named, time.clone(), prop::bool::weighted(0.3));
+    let previous = vec(entry.prop_map(|(token, since, at_once)| Previous { token, since, at_once }), 0..3);
     let hash = of(prop_oneof![Just(scope().hash()), Just(wider_scope().hash()), Just("edited".to_owned())]);
     let fingerprints = of(prop_oneof![ALL.prop_map(fingerprint), Just("edited".to_owned())]);
-    (of(ALL.prop_map(nonce)), of(ALL.prop_map(id)), of(time), previous, hash, fingerprints).prop_map(
-        |(attempt, token_id, issued_at, previous, spec_hash, key_sha256)| SecretRecord {
+    let asked = (request(), requests());
+    (of(ALL.prop_map(nonce)), of(ALL.prop_map(id)), of(time), previous, hash, fingerprints, asked).prop_map(
+        |(attempt, token_id, issued_at, previous, spec_hash, key_sha256, (request, answered))| SecretRecord {
             attempt,
             token_id,
             issued_at,
             previous,
             spec_hash,
             key_sha256,
-            request: None,
+            request,
+            answered,
         },
     )
 }
 
-fn secrets(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = SecretView> {
+fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = SecretView> {
     let owner = prop_oneof![
         4 => Just(SecretOwner::This),
         2 => Just(SecretOwner::Nobody),
@@ -146,13 +164,30 @@ fn gates() -> impl Strategy<Value = Gate> {
     ]
 }
 
-fn desired() -> impl Strategy<Value = Desired> {
-    let overlap = prop_oneof![0..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
+fn rotations() -> impl Strategy<Value = Rotation> {
+    let overlap = prop_oneof![0..10_000_i64, Just(i64::MAX)];
+    let every = of(prop_oneof![3600..100_000_i64, Just(i64::MAX)]);
+    (every, overlap, of(prop_oneof![0..10_000_i64, Just(i64::MAX)]), any::<bool>()).prop_map(
+        |(every, overlap, more, revoke_first)| Rotation {
+            every: every.map(SignedDuration::from_secs),
+            overlap: SignedDuration::from_secs(overlap),
+            max_overlap: more.map(|more| SignedDuration::from_secs(overlap.saturating_add(more))),
+            revoke_first,
+        },
+    )
+}
+
+fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Desired> {
+    let after = prop_oneof![60..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
+    let expiry = prop::option::weighted(0.2, (time, after).prop_map(|(created, after)| Expiry { created, after }));
     let often = || prop::bool::weighted(0.2);
-    (any::<bool>(), overlap, often(), often(), often(), often()).prop_map(
-        |(wide, overlap, retain, suspended, deleting, abandon)| Desired {
+    (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), (often(), often(), often(), often())).prop_map(
+        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon))| Desired {
             scope: if wide { wider_scope() } else { scope() },
-            overlap,
+            rotation,
+            requests,
+            expiry,
+            restarts,
             retain,
             suspended,
             deleting,
@@ -164,12 +199,15 @@ fn desired() -> impl Strategy<Value = Desired> {
 /// Status can name only tokens of this resource: by its marker, or imported by hand.
 fn statuses() -> impl Strategy<Value = StatusRecord> {
     let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
-    (of(own.clone()), btree_set(own, 0..3), any::<bool>()).prop_map(|(n, retiring, ready)| StatusRecord {
-        token_id: n.map(id),
-        attempt: n.filter(|n| MINE.contains(n)).map(nonce),
-        retiring: retiring.into_iter().map(id).collect(),
-        ready,
-    })
+    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request()).prop_map(
+        |(n, retiring, ready, rotate_request)| StatusRecord {
+            token_id: n.map(id),
+            attempt: n.filter(|n| MINE.contains(n)).map(nonce),
+            retiring: retiring.into_iter().map(id).collect(),
+            ready,
+            rotate_request,
+        },
+    )
 }
 
 fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Local> {
@@ -180,8 +218,11 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         1 => refusal.clone().prop_map(Preflight::Refused)
     ];
     let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
-    let holds =
-        (MINE, time.clone(), of(refusal.clone())).prop_map(|(n, since, refused)| Held { refused, ..held(n, since) });
+    let holds = (MINE, time.clone(), of(refusal.clone()), requests()).prop_map(|(n, since, refused, requests)| Held {
+        refused,
+        requests,
+        ..held(n, since)
+    });
     let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
         spec_hash: if wide { wider_scope() } else { scope() }.hash(),
         message: "no".into(),
@@ -192,7 +233,10 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         true => Proof { key_sha256: lookalike(n).fingerprint(id(n).as_str()), ..proof(n, false) },
         false => proof(n, proven),
     });
-    let denied = prop::collection::btree_map(ALL.prop_map(id), time, 0..2);
+    let denied = prop::collection::btree_map(ALL.prop_map(id), time.clone(), 0..2);
+    let watch = (time, prop_oneof![0..10_000_i64, Just(i64::MAX)])
+        .prop_map(|(first, lasted)| Watched { first, lasted: SignedDuration::from_secs(lasted) });
+    let watches = (of(watch.clone()), prop::collection::btree_map(MINE.prop_map(id), watch, 0..3));
     (
         prop::option::weighted(0.2, holds),
         of(unsent),
@@ -200,8 +244,9 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         prop::option::weighted(0.2, rejected),
         of(proofs),
         denied,
+        (watches, of(MINE.prop_map(id))),
     )
-        .prop_map(|(held, unsent, rewrite, rejected, proof, denied)| Local {
+        .prop_map(|(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted))| Local {
             held,
             in_flight: None,
             unsent,
@@ -210,12 +255,17 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
             rejected,
             proof,
             denied,
+            watched,
+            retired,
+            restarted,
         })
 }
 
-fn snapshots(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Value = Snapshot> {
-    let shown = || btree_set(ALL, 0..8).prop_map(|all| all.into_iter().map(token_of_any).collect::<Vec<_>>());
-    (time.clone(), shown(), of((time, shown()))).prop_map(|(begun, tokens, later)| {
+fn snapshots(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Snapshot> {
+    let used = || prop::collection::btree_map(ALL, prop::option::weighted(0.3, time.clone()), 0..8);
+    let token = |(n, last_used_at)| Token { last_used_at, ..token_of_any(n) };
+    let shown = || used().prop_map(move |all| all.into_iter().map(token).collect::<Vec<_>>());
+    (time.clone(), shown(), of((time.clone(), shown()))).prop_map(|(begun, tokens, later)| {
         let mut snapshot = Snapshot::new(HORIZON, begun, tokens);
         if let Some((begun, tokens)) = later {
             snapshot.listed(begun, tokens);
@@ -224,12 +274,18 @@ fn snapshots(time: impl Strategy<Value = Timestamp> + Clone) -> impl Strategy<Va
     })
 }
 
-/// A scene in which every record may be edited, and times are of this kind.
+/// A scene in which every record may be edited, and times are of this kind. Its parts are boxed: a tree of all of them
+/// is more than the stack of a test holds.
 pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Scene> {
-    let cluster =
-        (prop::option::weighted(0.9, snapshots(time.clone())), secrets(time.clone()), log(time.clone()), statuses());
-    (desired(), prop::bool::weighted(0.8), cluster, gates(), of(-2..20_i64), locals(time.clone()), time).prop_map(
-        |(desired, claimed, (snapshot, secret, log, status), gate, free, local, at)| Scene {
+    let record = (secrets(time.clone()).boxed(), log(time.clone()).boxed(), statuses().boxed());
+    let account = (
+        prop::option::weighted(0.9, snapshots(time.clone())).boxed(),
+        gates(),
+        of(prop_oneof![1 => Just(0), 2 => -2..20_i64]),
+    );
+    let wanted = (desired(time.clone()).boxed(), prop::bool::weighted(0.8));
+    (wanted, record, account, locals(time.clone()).boxed(), time).prop_map(
+        |((desired, claimed), (secret, log, status), (snapshot, gate, free), local, at)| Scene {
             desired,
             claimed,
             log,

@@ -53,11 +53,11 @@ proptest! {
 
     #[test]
     fn any_annotation_can_be_read_and_what_was_read_is_written_alike(
-        values in prop::collection::vec(random::text(), 8),
+        values in prop::collection::vec(random::text(), 10),
         at in random::any_time(),
     ) {
         let names = [names::ATTEMPTS, names::ATTEMPT, names::TOKEN_ID, names::ISSUED_AT, names::PREVIOUS,
-            names::SPEC_HASH, names::KEY_SHA256, names::REQUEST];
+            names::SPEC_HASH, names::KEY_SHA256, names::REQUEST, names::ROTATE, names::REVOKE_NOW];
         let pairs: Vec<_> = names.into_iter().zip(values).collect();
         let read = annotations(&pairs);
         let log = Log::read(&read, at);
@@ -139,7 +139,7 @@ fn of_a_megabyte_only_the_newest_entries_are_kept() {
     let previous: String = (0..50_000).map(|n| format!("token-{n}@{},", ago(1))).collect();
     let record = SecretRecord::read(&annotations(&[(names::PREVIOUS, previous)]), now());
     assert_eq!(record.previous.len(), 64);
-    assert_eq!(record.previous[0], Previous { token: "token-0".into(), since: ago(1) });
+    assert_eq!(record.previous[0], Previous { token: "token-0".into(), since: ago(1), at_once: false });
 }
 
 #[test]

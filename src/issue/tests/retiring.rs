@@ -3,25 +3,16 @@
 use jiff::SignedDuration;
 
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Preflight, SecretView, Unsent};
+use crate::issue::observed::{Preflight, SecretView};
 use crate::issue::record::Cause;
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::Reason;
 
 use super::scenes::*;
 
-fn records(scene: &Scene, cause: Cause) {
-    match scene.action() {
-        Action::Record { again: None, cause: why, .. } => assert_eq!(why, cause),
-        other => panic!("{other:?} is no record of {cause:?}"),
-    }
-}
-
 /// [`Scene::secret_deleted`], with the next attempt recorded and ready to be sent.
 fn about_to_send() -> Scene {
-    Scene::secret_deleted().with_attempts(&[(1, A_DAY), (2, 0)]).change(|s| {
-        s.local.unsent = Some(Unsent { nonce: nonce(2), preflight: Preflight::Passed });
-    })
+    Scene::secret_deleted().with_attempts(&[(1, A_DAY), (2, 0)]).change(|s| s.local.unsent = Some(unsent(2)))
 }
 
 #[test]
@@ -44,7 +35,7 @@ fn a_lost_attempt_is_revoked_without_a_new_one_where_none_is_wanted() {
 #[test]
 fn a_lost_attempt_of_a_full_account_makes_room_for_the_next() {
     let scene = Scene::answer_lost().change(|s| s.free = Some(0));
-    records(&scene, Cause::New);
+    scene.records(Cause::New);
     assert_eq!(scene.with_attempts(&[(1, 1), (2, 0)]).action(), revoke(1, RevokeCause::LostAttempt));
 }
 
@@ -65,11 +56,11 @@ fn the_overlap_counts_from_the_swap_by_the_secrets_record_even_if_status_was_nev
 
 #[test]
 fn a_change_of_the_overlap_holds_for_what_retires_already() {
-    let shorter = Scene::replaced(10).change(|s| s.desired.overlap = SignedDuration::from_mins(5));
+    let shorter = Scene::replaced(10).change(|s| s.desired.rotation.overlap = SignedDuration::from_mins(5));
     assert_eq!(shorter.action(), revoke(1, RevokeCause::Retired));
-    let longer = Scene::replaced(61).change(|s| s.desired.overlap = SignedDuration::from_hours(2));
+    let longer = Scene::replaced(61).change(|s| s.desired.rotation.overlap = SignedDuration::from_hours(2));
     assert_eq!(longer.rests().wake.at, Some(later(59)));
-    let for_ever = Scene::replaced(61).change(|s| s.desired.overlap = SignedDuration::MAX);
+    let for_ever = Scene::replaced(61).change(|s| s.desired.rotation.overlap = SignedDuration::MAX);
     for_ever.says(Reason::Issued, true, "dft_002");
 }
 
@@ -96,7 +87,7 @@ fn one_list_is_not_enough_to_call_a_token_vanished() {
         s.snapshot = Some(snapshot);
     });
     came_back.says(Reason::Issued, true, "confirm");
-    records(&Scene::token_deleted(), Cause::Vanished);
+    Scene::token_deleted().records(Cause::Vanished);
 }
 
 #[test]
@@ -108,7 +99,7 @@ fn a_token_younger_than_the_horizon_has_not_vanished_however_many_lists_lag() {
         })
     };
     young(119).says(Reason::Issued, true, "confirm");
-    records(&young(120), Cause::Vanished);
+    young(120).records(Cause::Vanished);
 }
 
 #[test]
@@ -119,13 +110,13 @@ fn what_vanished_is_not_ready() {
 
 #[test]
 fn a_deleted_secret_and_a_changed_key_are_answered_with_a_new_token() {
-    records(&Scene::secret_deleted(), Cause::KeyLost);
+    Scene::secret_deleted().records(Cause::KeyLost);
     let changed = Scene::settled().change(|s| s.secret().key = Some(key(5)));
-    records(&changed, Cause::KeyLost);
+    changed.records(Cause::KeyLost);
     let emptied = Scene::settled().change(|s| s.secret().key = None);
-    records(&emptied, Cause::KeyLost);
+    emptied.records(Cause::KeyLost);
     let subtly = Scene::settled().change(|s| s.secret().key = Some(lookalike(1)));
-    records(&subtly, Cause::KeyLost);
+    subtly.records(Cause::KeyLost);
 }
 
 #[test]
@@ -141,19 +132,19 @@ fn the_token_of_a_lost_key_lives_until_the_overlap_after_the_next_swap() {
 #[test]
 fn where_one_retires_already_the_token_of_a_lost_key_goes_before_the_next_is_sent() {
     let mut scene = about_to_send().change(|s| s.status.retiring = [id(9)].into());
-    assert_eq!(scene.action(), revoke(1, RevokeCause::Retired));
+    assert_eq!(scene.action(), revoke(1, RevokeCause::MadeRoom));
     scene.local.unsent.as_mut().unwrap().preflight = Preflight::Refused(refused(later(1)));
     scene.says(Reason::SecretWriteRefused, false, "quota");
     scene.local.unsent = None;
-    records(&scene, Cause::KeyLost);
+    scene.records(Cause::KeyLost);
 }
 
 #[test]
 fn where_no_slot_is_free_the_token_of_a_lost_key_makes_room_for_the_next() {
     let full = about_to_send().change(|s| s.free = Some(0));
-    assert_eq!(full.action(), revoke(1, RevokeCause::Retired));
+    assert_eq!(full.action(), revoke(1, RevokeCause::MadeRoom));
     let not_yet = Scene::secret_deleted().change(|s| s.free = Some(0));
-    records(&not_yet, Cause::KeyLost);
+    not_yet.records(Cause::KeyLost);
 }
 
 #[test]
@@ -172,7 +163,7 @@ fn the_token_of_a_lost_key_is_kept_as_long_as_datafast_refuses_the_next() {
 #[test]
 fn a_key_that_was_lost_before_status_named_its_token_is_a_lost_attempt() {
     let scene = Scene::secret_deleted().change(|s| s.status = Default::default());
-    records(&scene, Cause::New);
+    scene.records(Cause::New);
     assert_eq!(scene.with_attempts(&[(1, A_DAY), (2, 0)]).action(), revoke(1, RevokeCause::LostAttempt));
 }
 

@@ -8,10 +8,10 @@ use crate::datafast::{Token, TokenId};
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::marker::OwnerId;
 use crate::issue::observed::{
-    AccountView, Desired, Gate, Local, Names, Observed, Preflight, SecretFacts, SecretOwner, SecretView, StatusRecord,
-    Unsent,
+    AccountView, Desired, Gate, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner, SecretView,
+    StatusRecord, Unsent,
 };
-use crate::issue::record::{Cause, Log, SecretRecord};
+use crate::issue::record::{Cause, Log, Requests, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::{Reason, Verdict};
 
@@ -40,7 +40,15 @@ impl Scene {
         Self {
             desired: Desired {
                 scope: scope(),
-                overlap: SignedDuration::from_hours(1),
+                rotation: Rotation {
+                    every: None,
+                    overlap: SignedDuration::from_hours(1),
+                    max_overlap: None,
+                    revoke_first: false,
+                },
+                requests: Requests::default(),
+                expiry: None,
+                restarts: false,
                 retain: false,
                 suspended: false,
                 deleting: false,
@@ -84,7 +92,7 @@ impl Scene {
         let mut scene = Self::new().with_attempts(&[(1, A_DAY)]).listing(&[token(1)]);
         scene.secret = SecretView::Present(secret(1, ago(A_DAY)));
         scene.status =
-            StatusRecord { token_id: Some(id(1)), attempt: Some(nonce(1)), retiring: BTreeSet::new(), ready: true };
+            StatusRecord { token_id: Some(id(1)), attempt: Some(nonce(1)), ready: true, ..StatusRecord::default() };
         scene
     }
 
@@ -201,6 +209,14 @@ impl Scene {
         assert_eq!((verdict.reason, verdict.ready), (reason, ready), "{}", verdict.message);
         assert!(verdict.message.contains(words), "{:?} does not say {words:?}", verdict.message);
         verdict
+    }
+
+    /// A new attempt for this cause is about to be recorded.
+    pub(super) fn records(&self, cause: Cause) {
+        match self.action() {
+            Action::Record { again: None, cause: why, .. } => assert_eq!(why, cause),
+            other => panic!("{other:?} is no record of {cause:?}"),
+        }
     }
 
     /// The record in the Secret that is about to be written.

@@ -1,18 +1,19 @@
 //! The smallest shell there can be: it does at once and without a fault what is decided, and lists when asked to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::decide::{Action, Decision};
 use crate::issue::facts::{Mirror, facts};
 use crate::issue::observed::{
-    Gate, Held, Local, Preflight, Proof, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent,
+    Desired, Gate, Held, Local, Preflight, Proof, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent, Watched,
 };
-use crate::issue::record::{Attempt, SecretRecord};
+use crate::issue::record::{Attempt, Cause, SecretRecord};
 use crate::issue::snapshot::Snapshot;
+use crate::issue::verdict::Reason;
 
 use super::random;
 use super::scenes::*;
@@ -20,14 +21,24 @@ use super::scenes::*;
 /// Numbers of attempts that this process makes.
 const FIRST_NEW: u8 = 100;
 
+/// A time by the wall clock, and by the steady one.
+type Since = (Timestamp, SignedDuration);
+
 pub(super) struct Simulator {
     pub(super) scene: Scene,
     /// All tokens of the account.
     pub(super) remote: BTreeMap<TokenId, Token>,
-    pub(super) sent: u32,
+    /// Why tokens were issued.
+    pub(super) causes: Vec<Cause>,
+    /// For whose keys workloads were restarted.
+    pub(super) restarted: Vec<TokenId>,
+    /// The time that has passed, whatever the wall clock says.
+    pub(super) steady: SignedDuration,
+    pub(super) released: bool,
     next: u8,
     held_key: Option<Arc<RawKey>>,
-    pub(super) released: bool,
+    watched: Option<Since>,
+    retired: BTreeMap<TokenId, Since>,
 }
 
 impl Simulator {
@@ -40,30 +51,78 @@ impl Simulator {
             remote.insert(id(n), token(n));
         }
         scene.now = now();
-        Self { scene, remote, sent: 0, next: FIRST_NEW, held_key: held.map(key), released: false }
+        Self {
+            scene,
+            remote,
+            causes: Vec::new(),
+            restarted: Vec::new(),
+            steady: SignedDuration::ZERO,
+            released: false,
+            next: FIRST_NEW,
+            held_key: held.map(key),
+            watched: None,
+            retired: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn decide(&mut self) -> Decision {
+        let since_now = (self.scene.now, self.steady);
+        let lasted = |(first, since): Since| Watched { first, lasted: since_now.1 - since };
+        self.scene.local.watched = Some(lasted(*self.watched.get_or_insert(since_now)));
+        self.scene.local.retired = self.retired.iter().map(|(id, since)| (id.clone(), lasted(*since))).collect();
+        self.scene.decide()
+    }
+
+    /// Does the next thing; or, where there is none but to wait, says what is decided.
+    pub(super) fn step(&mut self) -> Option<Decision> {
+        let decision = self.decide();
+        self.pass(SignedDuration::from_millis(1));
+        let is_done = match &decision.action {
+            Action::Rest => self.released || !self.mirror(decision.verdict.ready),
+            Action::Pause => true,
+            action => {
+                self.act(action.clone());
+                false
+            }
+        };
+        is_done.then_some(decision)
     }
 
     /// Acts until nothing is left to do but to wait; `None`: it does not come to an end.
     pub(super) fn run(&mut self) -> Option<Decision> {
-        for _ in 0..40 {
-            let decision = self.scene.decide();
-            self.scene.now += SignedDuration::from_millis(1);
-            if matches!(decision.action, Action::Rest | Action::Pause) {
-                if self.released || !self.mirror(decision.verdict.ready) {
-                    return Some(decision);
-                }
-            } else {
-                self.act(decision.action);
+        (0..40).find_map(|_| self.step())
+    }
+
+    /// Looks and waits until nothing changes but the time. Each wait is a poll at least, so this is far past the horizon.
+    pub(super) fn settle(&mut self) -> Reason {
+        let mut said = Reason::Issuing;
+        for _ in 0..12 {
+            let decision = self.run().expect("it comes to rest");
+            if self.released {
+                break;
             }
+            said = decision.verdict.reason;
+            self.wait(&decision);
         }
-        None
+        said
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: SignedDuration) {
+        self.scene.now = self.scene.now.saturating_add(time).unwrap();
+        self.steady += time;
     }
 
     /// Lets time pass until what is waited for is there, and a list with it.
     pub(super) fn wait(&mut self, decision: &Decision) {
         let poll = self.scene.now + SignedDuration::from_secs(60);
         let soon = decision.wake.at.filter(|at| *at < later(400 * A_DAY));
-        self.scene.now = poll.max(soon.unwrap_or(poll)).max(decision.wake.list.unwrap_or(poll));
+        let until = poll.max(soon.unwrap_or(poll)).max(decision.wake.list.unwrap_or(poll));
+        self.pass(until.duration_since(self.scene.now));
+        self.list();
+    }
+
+    pub(super) fn list(&mut self) {
         let tokens: Vec<Token> = self.remote.values().cloned().collect();
         let (horizon, now) = (self.scene.horizon, self.scene.now);
         match &mut self.scene.snapshot {
@@ -72,19 +131,45 @@ impl Simulator {
         }
     }
 
+    /// Another process takes over: what this one knew is gone.
+    pub(super) fn crash(&mut self) {
+        (self.scene.local, self.scene.snapshot) = (Local::default(), None);
+        (self.held_key, self.watched) = (None, None);
+        self.retired.clear();
+        self.list();
+    }
+
+    /// Tokens of the account that are this resource's.
+    pub(super) fn own(&self) -> BTreeSet<TokenId> {
+        self.remote.keys().filter(|id| random::is_own(&self.scene, id)).cloned().collect()
+    }
+
+    /// The token that the Secret names.
+    pub(super) fn secrets_token(&self) -> Option<TokenId> {
+        match &self.scene.secret {
+            SecretView::Present(facts) => facts.record.token_id.clone(),
+            SecretView::Missing => None,
+        }
+    }
+
     fn mirror(&mut self, ready: bool) -> bool {
+        let since = (self.scene.now, self.steady);
         let scene = &self.scene;
-        let status = scene.look(|seen| {
+        let (status, retired) = scene.look(|seen| {
             let facts = facts(&scene.desired, seen, scene.now);
-            let retiring = facts.retiring.map(|r| r.iter().map(|(listed, _)| listed.token.id.clone()).collect());
             let (token_id, attempt) = match facts.token {
                 Mirror::Is(listed) => (Some(listed.token.id.clone()), seen.attempt_of(listed).cloned()),
                 Mirror::Keep => (scene.status.token_id.clone(), scene.status.attempt.clone()),
                 Mirror::Nothing => (None, None),
             };
-            let retiring = retiring.unwrap_or_else(|| scene.status.retiring.clone());
-            StatusRecord { token_id, attempt, retiring, ready }
+            let shown: Option<BTreeSet<TokenId>> =
+                facts.retiring.map(|all| all.iter().map(|r| r.listed.token.id.clone()).collect());
+            let retiring = shown.clone().unwrap_or_else(|| scene.status.retiring.clone());
+            let status = StatusRecord { token_id, attempt, retiring, ready, rotate_request: facts.rotate_request };
+            (status, shown.unwrap_or_default())
         });
+        let mut known = std::mem::take(&mut self.retired);
+        self.retired = retired.into_iter().map(|id| (id.clone(), known.remove(&id).unwrap_or(since))).collect();
         let changed = status != self.scene.status;
         self.scene.status = status;
         changed
@@ -101,7 +186,8 @@ impl Simulator {
                 self.next += 1;
                 scene.claimed = true;
                 scene.log.0 = keep;
-                scene.log.0.push(Attempt { nonce: nonce.clone(), at: now, cause });
+                let requests = scene.desired.requests.clone();
+                scene.log.0.push(Attempt { nonce: nonce.clone(), at: now, cause, requests });
                 scene.local.unsent = Some(Unsent { nonce, preflight: Preflight::Passed });
             }
             Action::Preflight => {
@@ -109,13 +195,13 @@ impl Simulator {
                     unsent.preflight = Preflight::Passed;
                 }
             }
-            Action::Send { nonce: sent, .. } => {
-                self.sent += 1;
+            Action::Send { nonce: sent, cause } => {
+                self.causes.push(cause);
                 let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
-                let wanted = &scene.desired.scope;
+                let Desired { scope: wanted, requests, .. } = &scene.desired;
                 let issued = Token { permissions: wanted.permissions.clone(), ..token(n) };
                 scene.local.unsent = None;
-                scene.local.held = Some(Held { spec_hash: wanted.hash(), ..held(n, now) });
+                scene.local.held = Some(Held { spec_hash: wanted.hash(), requests: requests.clone(), ..held(n, now) });
                 scene.snapshot.iter_mut().for_each(|s| s.issued(issued.clone(), now));
                 scene.free = scene.free.map(|free| free - 1);
                 self.remote.insert(issued.id.clone(), issued);
@@ -140,6 +226,10 @@ impl Simulator {
                     scene.local.denied.insert(token_id.clone(), now);
                 }
                 scene.local.held = scene.local.held.take().filter(|held| held.token_id != token_id);
+            }
+            Action::Restart { token_id, .. } => {
+                self.restarted.push(token_id.clone());
+                scene.local.restarted = Some(token_id);
             }
             Action::DeleteSecret => scene.secret = SecretView::Missing,
             Action::Release => {

@@ -1,0 +1,78 @@
+//! `rolloutRestart`: workloads that read the Secret only when they start are restarted after each new key.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use serde_json::json;
+
+use super::perform::Work;
+use super::{Error, words};
+use crate::api::{RolloutTarget, names};
+use crate::datafast::TokenId;
+use crate::lock::lock;
+
+/// What became of one workload.
+enum Outcome {
+    Restarted,
+    /// It has been restarted since the Secret has this key.
+    Done,
+    /// Why not: for people. The rest goes on without it.
+    Refused(String),
+}
+
+impl Work<'_> {
+    /// Restarts all targets, each of them once however often this is done for the same key.
+    pub(super) async fn restart(&mut self, token_id: TokenId, at: Timestamp) -> Result<(), Error> {
+        let targets = &self.resource.spec.rollout_restart;
+        let outcomes = join_all(targets.iter().map(|target| self.restart_one(target, at))).await;
+        for (target, outcome) in targets.iter().zip(outcomes) {
+            let workload = format!("{:?} {:?}", target.kind, target.name);
+            match outcome? {
+                Outcome::Done => {}
+                Outcome::Restarted => {
+                    tracing::info!(workload, "restarted a workload, for the Secret has a new key");
+                    let note = format!("{workload} was restarted for the new key in its Secret");
+                    self.tell("RolloutRestarted", &note).await;
+                }
+                Outcome::Refused(why) => {
+                    tracing::warn!(workload, why, "a workload could not be restarted");
+                    let note = format!("{workload} could not be restarted, and may go on with the old key: {why}");
+                    self.warn("RolloutRestartFailed", &note).await;
+                }
+            }
+        }
+        lock(&self.memory).local.restarted = Some(token_id);
+        Ok(())
+    }
+
+    async fn restart_one(&self, target: &RolloutTarget, at: Timestamp) -> Result<Outcome, Error> {
+        let kind = GroupVersionKind::gvk("apps", "v1", &format!("{:?}", target.kind));
+        let namespace = self.resource.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.ctx.client.clone(), namespace, &ApiResource::from_gvk(&kind));
+        let workload = match api.get(&target.name).await {
+            Ok(workload) => workload,
+            Err(error) => return refused(error),
+        };
+        let pointer = format!("/spec/template/metadata/annotations/{}", names::RESTARTED_AT.replace('/', "~1"));
+        let restarted = workload.data.pointer(&pointer).and_then(|value| value.as_str()?.parse::<Timestamp>().ok());
+        if restarted.is_some_and(|restarted| restarted >= at) {
+            return Ok(Outcome::Done);
+        }
+        let annotations = json!({ names::RESTARTED_AT: at.to_string() });
+        let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        match api.patch(&target.name, &params, &Patch::Merge(patch)).await {
+            Ok(_) => Ok(Outcome::Restarted),
+            Err(error) => refused(error),
+        }
+    }
+}
+
+/// What the API server says no to is no reason to hold back anything; where it can't be reached, it is tried again.
+fn refused(error: kube::Error) -> Result<Outcome, Error> {
+    match error {
+        kube::Error::Api(_) => Ok(Outcome::Refused(words(&error))),
+        error => Err(error.into()),
+    }
+}
