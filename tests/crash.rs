@@ -10,6 +10,8 @@ use datafast_harness::{Cutter, Entry, Fault, Operator, Plan, Side, eventually};
 use datafast_operator::api::names;
 use datafast_sandbox::BASE_PATH;
 use futures::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::json;
 
 use crate::world::{ARGS, Plane, Setup, WAIT, World, sandbox, start};
@@ -22,6 +24,11 @@ const REACHED_WITHIN: Duration = Duration::from_secs(5);
 enum Story {
     Issue,
     ChangeOfScope,
+    /// With a workload to restart.
+    Rotation,
+    RevokeNow,
+    /// In an account with room for one token.
+    RevokeFirst,
     Import,
     Deletion,
     Retain,
@@ -41,6 +48,16 @@ impl Story {
                 w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
                 w.issued("agent").await;
             }
+            Self::Rotation | Self::RevokeNow | Self::RevokeFirst => {
+                // Without the request to go at once, it would stay for an hour.
+                let overlap = if matches!(self, Self::RevokeNow) { "1h" } else { "0s" };
+                let rotation = json!({ "overlap": overlap, "whenFull": "RevokeFirst" });
+                let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+                let spec = json!({ "permissions": ["goals:read"], "rotation": rotation, "rolloutRestart": targets });
+                create_deployment(w).await;
+                w.apply("agent", spec).await;
+                w.issued("agent").await;
+            }
             Self::Retain => {
                 w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
                 w.issued("agent").await;
@@ -53,6 +70,8 @@ impl Story {
             Self::Issue | Self::ChangeOfScope | Self::Import => {
                 w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
             }
+            Self::Rotation | Self::RevokeFirst => w.annotate("agent", json!({ names::ROTATE: "please" })).await,
+            Self::RevokeNow => w.annotate("agent", json!({ names::REVOKE_NOW: "please" })).await,
             Self::Deletion | Self::Retain => w.delete("agent").await,
         }
     }
@@ -62,6 +81,23 @@ impl Story {
         let remains = match self {
             Self::Issue | Self::ChangeOfScope | Self::Import => {
                 assert_eq!(w.issued_alone("agent").await.token.permissions, ["goals:read"]);
+                return;
+            }
+            Self::Rotation | Self::RevokeNow | Self::RevokeFirst => {
+                eventually("the request is answered", WAIT, || async {
+                    let status = w.resource("agent").await.status.unwrap();
+                    let is_answered = status.rotate_request.as_deref() == Some("please");
+                    if is_answered { Ok(()) } else { Err(status) }
+                })
+                .await;
+                let issued = w.issued_alone("agent").await;
+                let annotations = issued.secret.annotations();
+                assert_eq!(annotations[names::REQUEST], "please");
+                let web = deployments(w).get("web").await.unwrap();
+                let template = web.spec.unwrap().template.metadata.unwrap_or_default();
+                let restarted = template.annotations.and_then(|mut all| all.remove(names::RESTARTED_AT));
+                assert_eq!(restarted.as_ref(), Some(&annotations[names::ISSUED_AT]));
+                assert_eq!(web.metadata.generation, Some(2), "restarted once");
                 return;
             }
             Self::Deletion => 0,
@@ -81,11 +117,30 @@ impl Story {
     fn posts(self) -> [u64; 2] {
         match self {
             Self::Issue => [1, 2],
-            Self::ChangeOfScope => [2, 3],
+            Self::ChangeOfScope | Self::Rotation | Self::RevokeNow | Self::RevokeFirst => [2, 3],
             Self::Import => [0, 0],
             Self::Deletion | Self::Retain => [1, 1],
         }
     }
+}
+
+fn deployments(w: &World) -> Api<Deployment> {
+    Api::namespaced(w.client.clone(), &w.namespace)
+}
+
+async fn create_deployment(w: &World) {
+    let labels = json!({ "app": "web" });
+    let pod = json!({ "containers": [{ "name": "web", "image": "web" }] });
+    let deployment = json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": pod },
+        },
+    });
+    let deployment = serde_json::from_value(deployment).unwrap();
+    deployments(w).create(&PostParams::default(), &deployment).await.unwrap();
 }
 
 /// Which write, from 1, and on which side of its effect.
@@ -114,7 +169,9 @@ impl Stage {
     }
 
     async fn world(&self, story: Story) -> World {
-        let spec = Some(json!({ "baseUrl": format!("{}{BASE_PATH}", self.datafast.url()) }));
+        // The credential's own token takes a slot too.
+        let limit = if matches!(story, Story::RevokeFirst) { 2 } else { 20 };
+        let spec = Some(json!({ "baseUrl": format!("{}{BASE_PATH}", self.datafast.url()), "tokenLimit": limit }));
         let by_hand = matches!(story, Story::Import).then_some(&["goals:read"][..]);
         World::on(self.plane.cluster.clone(), Setup { spec, by_hand, ..Setup::default() }).await
     }
@@ -190,6 +247,21 @@ async fn a_crash_while_issuing_leaves_one_token() {
 #[tokio::test]
 async fn a_crash_in_a_change_of_scope_leaves_one_token() {
     survives_every_crash(Story::ChangeOfScope).await;
+}
+
+#[tokio::test]
+async fn a_crash_in_a_rotation_leaves_one_token_and_one_restart() {
+    survives_every_crash(Story::Rotation).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_a_leaked_token_is_replaced_leaves_one_token() {
+    survives_every_crash(Story::RevokeNow).await;
+}
+
+#[tokio::test]
+async fn a_crash_after_the_old_token_made_room_leaves_one_token() {
+    survives_every_crash(Story::RevokeFirst).await;
 }
 
 #[tokio::test]

@@ -8,9 +8,12 @@
 
 mod accounts;
 mod adoption;
+mod capacity;
 mod crash;
 mod deletion;
+mod expiry;
 mod faults;
+mod gitops;
 mod issuing;
 mod key_loss;
 mod leader;
@@ -21,6 +24,9 @@ mod quiet;
 mod races;
 mod record;
 mod refusal;
+mod restarts;
+mod rotation;
+mod rotation_clock;
 mod scope;
 mod secrecy;
 mod shutdown;

@@ -1,8 +1,8 @@
 //! The issuing protocol, explored state by state: the real `decide` and the real record types, driven by every order of
 //! crashes, lost answers, lagging lists and changes by users that the budgets below allow.
 //!
-//! What is abstract: time is young or past the horizon; the overlap is zero, so that what was replaced goes at once;
-//! and a dry run always passes. Two operators are there so that a lost lease can be explored: with `split`, both act.
+//! What is abstract: time is young or past the horizon; the overlap is zero, so that what was replaced goes at once, but
+//! in the mixes with rotation, where it passes at any time; and a dry run always passes. Two operators are there so that a lost lease can be explored: with `split`, both act.
 #![allow(clippy::unwrap_used, reason = "a model that can't be made is a defect of the test")]
 
 use std::collections::BTreeSet;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafast_operator::datafast::{RawKey, Token, TokenId};
-use datafast_operator::issue::decide::{Action, decide};
+use datafast_operator::issue::decide::{Action, RevokeCause, decide};
 use datafast_operator::issue::facts::{Mirror, facts};
 use datafast_operator::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
 use datafast_operator::issue::observed::{
-    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, SecretFacts, SecretOwner, SecretView,
-    StatusRecord, Unsent,
+    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner,
+    SecretView, StatusRecord, Unsent,
 };
-use datafast_operator::issue::record::{Attempt, Cause, Log, Scope, SecretRecord};
+use datafast_operator::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
 use datafast_operator::issue::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);
 
@@ -93,7 +93,36 @@ struct Resource {
     claimed: bool,
     deleting: bool,
     scope_changed: bool,
-    status: (Option<N>, BTreeSet<N>, bool),
+    requests: Requests,
+    status: Status,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Status {
+    token: Option<N>,
+    retiring: BTreeSet<N>,
+    ready: bool,
+    rotate_request: Option<Request>,
+}
+
+/// What a token is asked for with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Order {
+    scope_changed: bool,
+    rotate: bool,
+    revoke_now: bool,
+}
+
+impl Order {
+    fn of(resource: &Resource) -> Self {
+        let Requests { rotate, revoke_now } = &resource.requests;
+        Self { scope_changed: resource.scope_changed, rotate: rotate.is_some(), revoke_now: revoke_now.is_some() }
+    }
+
+    fn requests(&self) -> Requests {
+        let asked = |is_asked: bool| if is_asked { Request::parse("please") } else { None };
+        Requests { rotate: asked(self.rotate), revoke_now: asked(self.revoke_now) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +146,7 @@ struct Operator {
     up: bool,
     in_flight: Option<N>,
     unsent: Option<N>,
-    held: Option<(N, bool)>,
+    held: Option<(N, Order)>,
     issued: BTreeSet<(N, bool)>,
     revoked: BTreeSet<N>,
     plan: Option<(Plan, Option<u8>, Option<u8>)>,
@@ -130,10 +159,10 @@ enum Plan {
     Swap(Box<SecretRecord>),
     Rewrite(Box<SecretRecord>),
     Claim,
-    Revoke(N),
+    Revoke(N, RevokeCause),
     DeleteSecret,
     Release,
-    Mirror(Option<N>, BTreeSet<N>, bool),
+    Mirror(Status),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,6 +176,8 @@ struct Budget {
     lease_lost: u8,
     /// Times that an operator takes so long that an attempt is past the horizon before it is sent.
     slow: u8,
+    rotate: u8,
+    revoke_now: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -155,12 +186,14 @@ struct World {
     secret: Option<Secret>,
     remote: BTreeSet<Remote>,
     operators: [Operator; 2],
-    /// Requests under way: by whom, for which attempt and scope.
-    posts: BTreeSet<(usize, N, bool)>,
+    /// Requests under way: by whom, for which attempt.
+    posts: BTreeSet<(usize, N, Order)>,
     active: [bool; 2],
     next: N,
     budget: Budget,
     live_token_revoked: bool,
+    /// A token was revoked within its overlap though nobody asked for any to go at once.
+    revoked_early: bool,
 }
 
 impl World {
@@ -185,6 +218,9 @@ enum Step {
     LeaseLost,
     UserDeletes,
     UserChangesScope,
+    UserAsksToRotate,
+    UserAsksToRevoke,
+    OverlapPasses,
     SecretDeleted,
     TokenDeleted(N),
 }
@@ -195,7 +231,14 @@ impl Step {
         use Step::*;
         matches!(
             self,
-            Plan(_) | Execute(_) | Start(_) | Answer { .. } | StrayTakesEffect { .. } | Appears(_) | HorizonPasses(_)
+            Plan(_)
+                | Execute(_)
+                | Start(_)
+                | Answer { .. }
+                | StrayTakesEffect { .. }
+                | Appears(_)
+                | HorizonPasses(_)
+                | OverlapPasses
         )
     }
 }
@@ -208,6 +251,10 @@ struct Protocol {
     /// Both operators act: a Secret can then hold a token that the other revoked, until the next look, or for good where
     /// the resource is gone by then. Tokens never leak.
     split: bool,
+    /// How long a replaced token stays.
+    overlap: SignedDuration,
+    /// Slots of the account; a rotation makes room for itself.
+    slots: i64,
 }
 
 impl Protocol {
@@ -229,12 +276,14 @@ impl Protocol {
             snapshot.issued(token(*n, false), young());
             snapshot.revoked(&token_id(*n), young());
         }
-        let held = operator.held.map(|(n, changed)| Held {
-            nonce: nonce(n),
-            token_id: token_id(n),
+        let free = self.slots - i64::try_from(snapshot.total()).unwrap();
+        let held = operator.held.as_ref().map(|(n, order)| Held {
+            nonce: nonce(*n),
+            token_id: token_id(*n),
             since: young(),
-            spec_hash: scope(changed).hash(),
-            key_sha256: raw_key(n).fingerprint(token_id(n).as_str()),
+            spec_hash: scope(order.scope_changed).hash(),
+            key_sha256: raw_key(*n).fingerprint(token_id(*n).as_str()),
+            requests: order.requests(),
             refused: None,
         });
         let local = Local {
@@ -251,10 +300,13 @@ impl Protocol {
                 drifted: false,
             })
         });
-        let (status_token, retiring, ready) = resource.status.clone();
+        let status = resource.status.clone();
         let desired = Desired {
             scope: scope(resource.scope_changed),
-            overlap: SignedDuration::ZERO,
+            rotation: Rotation { every: None, overlap: self.overlap, max_overlap: None, revoke_first: true },
+            requests: resource.requests.clone(),
+            expiry: None,
+            restarts: false,
             retain: false,
             suspended: false,
             deleting: resource.deleting,
@@ -266,13 +318,14 @@ impl Protocol {
             claimed: resource.claimed,
             log: resource.log.clone(),
             status: StatusRecord {
-                token_id: status_token.map(token_id),
-                attempt: status_token.map(nonce),
-                retiring: retiring.iter().map(|n| token_id(*n)).collect(),
-                ready,
+                token_id: status.token.map(token_id),
+                attempt: status.token.map(nonce),
+                retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
+                ready: status.ready,
+                rotate_request: status.rotate_request.clone(),
             },
             secret,
-            account: AccountView { gate: Gate::Open, snapshot: Some(&snapshot), free: Some(20) },
+            account: AccountView { gate: Gate::Open, snapshot: Some(&snapshot), free: Some(free) },
             local: &local,
             taken: BTreeSet::new(),
             horizon: self.horizon,
@@ -284,25 +337,27 @@ impl Protocol {
                 let facts = facts(&desired, &seen, young());
                 let token = match facts.token {
                     Mirror::Is(listed) => Some(number_of(&listed.token.id)),
-                    Mirror::Keep => status_token,
+                    Mirror::Keep => status.token,
                     Mirror::Nothing => None,
                 };
-                let retiring = facts.retiring.unwrap_or_default().iter().map(|(l, _)| number_of(&l.token.id)).collect();
-                let status = (token, retiring, decision.verdict.ready);
+                let retiring =
+                    facts.retiring.unwrap_or_default().iter().map(|r| number_of(&r.listed.token.id)).collect();
+                let ready = decision.verdict.ready;
+                let status = Status { token, retiring, ready, rotate_request: facts.rotate_request };
                 if status == resource.status {
                     return None;
                 }
-                Plan::Mirror(status.0, status.1, status.2)
+                Plan::Mirror(status)
             }
             Action::Claim => Plan::Claim,
             Action::Record { again, cause, keep } => Plan::Record { again: again.as_ref().map(number), cause, keep },
             Action::Send { nonce, .. } => Plan::Send(number(&nonce)),
             Action::Swap { record } => Plan::Swap(Box::new(record)),
             Action::Rewrite { record } => Plan::Rewrite(Box::new(record)),
-            Action::Revoke { token_id, .. } => Plan::Revoke(number_of(&token_id)),
+            Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
             Action::DeleteSecret => Plan::DeleteSecret,
             Action::Release => Plan::Release,
-            Action::Pause | Action::Preflight | Action::Prove { .. } => return None,
+            Action::Pause | Action::Preflight | Action::Prove { .. } | Action::Restart { .. } => return None,
         })
     }
 
@@ -323,21 +378,22 @@ impl Protocol {
                     }
                     if self.record_late {
                         operator.in_flight = Some(n);
-                        world.posts.insert((i, n, resource.scope_changed));
+                        world.posts.insert((i, n, Order::of(resource)));
                         return Some(());
                     }
                     resource.version += 1;
                     resource.claimed = true;
                     resource.log = Log(keep);
-                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause });
+                    let requests = resource.requests.clone();
+                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause, requests });
                     operator.unsent = Some(n);
                 }
             }
             Plan::Send(n) => {
                 operator.unsent = None;
                 operator.in_flight = Some(n);
-                let changed = world.resource.as_ref().is_some_and(|r| r.scope_changed);
-                world.posts.insert((i, n, changed));
+                let order = world.resource.as_ref().map(Order::of).unwrap_or_default();
+                world.posts.insert((i, n, order));
             }
             Plan::Swap(record) => {
                 if same_secret && let Some((key, _)) = operator.held.take() {
@@ -360,16 +416,25 @@ impl Protocol {
                     resource.claimed = true;
                 }
             }
-            Plan::Revoke(n) => {
+            Plan::Revoke(n, cause) => {
                 let was_live = world.remote.iter().any(|t| t.n == n);
                 let wanted = world.resource.as_ref().is_some_and(|r| !r.deleting);
-                if was_live && wanted && world.secret.as_ref().is_some_and(|s| s.key == n) {
+                let secret = world.secret.as_ref();
+                let makes_room = cause == RevokeCause::MadeRoom && operator.unsent.is_some();
+                if was_live && wanted && !makes_room && secret.is_some_and(|s| s.key == n) {
                     world.live_token_revoked = true;
+                }
+                let is_young = |p: &Previous| p.token == nonce(n).as_str() && p.since == young();
+                let in_overlap =
+                    !self.overlap.is_zero() && secret.is_some_and(|s| s.record.previous.iter().any(is_young));
+                let asked = world.resource.as_ref().is_some_and(|r| r.requests.revoke_now.is_some());
+                if wanted && in_overlap && !asked {
+                    world.revoked_early = true;
                 }
                 world.remote.retain(|t| t.n != n);
                 operator.issued.retain(|(issued, _)| *issued != n);
                 operator.revoked.insert(n);
-                operator.held = operator.held.filter(|(held, _)| *held != n);
+                operator.held.take_if(|(held, _)| *held == n);
             }
             Plan::DeleteSecret => {
                 if same_secret {
@@ -381,10 +446,10 @@ impl Protocol {
                     world.resource = None;
                 }
             }
-            Plan::Mirror(token, retiring, ready) => {
+            Plan::Mirror(status) => {
                 if same_resource && let Some(resource) = world.resource.as_mut() {
                     resource.version += 1;
-                    resource.status = (token, retiring, ready);
+                    resource.status = status;
                 }
             }
         }
@@ -413,15 +478,39 @@ impl Protocol {
             (None, Some(_)) if !self.split => Err("a Secret outlives its resource"),
             (None, _) => Ok(()),
             (Some(resource), _) if resource.deleting => Err("a deletion is stuck"),
-            _ if world.next > self.most_nonces() || world.writes() >= MOST_WRITES_SPLIT && self.split => Ok(()),
+            _ if self.split && (world.next > self.most_nonces() || world.writes() >= MOST_WRITES_SPLIT) => Ok(()),
+            // More than any of these histories needs: something issues for ever.
+            _ if world.next > self.most_nonces() => Err("there is no end to attempts"),
             (Some(_), None) => Err("there is no Secret"),
             (Some(_), Some(secret)) if live != BTreeSet::from([secret.key]) => Err("tokens and Secret differ"),
-            (Some(resource), Some(secret)) if resource.status.0 != Some(secret.key) => Err("status is wrong"),
+            (Some(resource), Some(secret)) if resource.status.token != Some(secret.key) => Err("status is wrong"),
+            (Some(resource), Some(secret)) if !Self::is_answered(resource, secret) => Err("a request is open"),
             (Some(resource), Some(_)) if world.remote.iter().any(|t| t.scope_changed != resource.scope_changed) => {
                 Err("the scope is wrong")
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a token is left that somebody asked to go at once, and only the overlap is waited for.
+    fn leaves_leaked(&self, world: &World) -> bool {
+        let mut steps = Vec::new();
+        self.actions(world, &mut steps);
+        let waits = !steps.iter().any(|step| step.is_progress() && *step != Step::OverlapPasses);
+        let asked = world.resource.as_ref().is_some_and(|r| !r.deleting && r.requests.revoke_now.is_some());
+        // Whatever else replaces a token leaves it its overlap.
+        let nothing_else = Budget { revoke_now: 0, crash: 0, ..self.budget.clone() }
+            == Budget { revoke_now: 0, crash: 0, ..world.budget.clone() };
+        waits && asked && nothing_else && world.remote.len() > 1
+    }
+
+    fn is_answered(resource: &Resource, secret: &Secret) -> bool {
+        let Requests { rotate, revoke_now } = &resource.requests;
+        let is_told = rotate.is_none() && revoke_now.is_none() || resource.status.rotate_request.is_some();
+        let answered = &secret.record.answered;
+        is_told
+            && (rotate.is_none() || *rotate == answered.rotate)
+            && (revoke_now.is_none() || *revoke_now == answered.revoke_now)
     }
 
     fn has_settled(&self, world: &World) -> bool {
@@ -442,7 +531,8 @@ impl Model for Protocol {
             claimed: false,
             deleting: false,
             scope_changed: false,
-            status: (None, BTreeSet::new(), false),
+            requests: Requests::default(),
+            status: Status::default(),
         };
         vec![World {
             resource: Some(resource),
@@ -454,6 +544,7 @@ impl Model for Protocol {
             next: 1,
             budget: self.budget.clone(),
             live_token_revoked: false,
+            revoked_early: false,
         }]
     }
 
@@ -502,6 +593,15 @@ impl Model for Protocol {
             if !resource.deleting && !resource.scope_changed && world.budget.scope_change > 0 {
                 steps.push(Step::UserChangesScope);
             }
+            if !resource.deleting && world.budget.rotate > 0 {
+                steps.push(Step::UserAsksToRotate);
+            }
+            if !resource.deleting && world.budget.revoke_now > 0 {
+                steps.push(Step::UserAsksToRevoke);
+            }
+        }
+        if world.secret.as_ref().is_some_and(|secret| secret.record.previous.iter().any(|p| p.since == young())) {
+            steps.push(Step::OverlapPasses);
         }
         if world.secret.is_some() && world.budget.secret_deleted > 0 {
             steps.push(Step::SecretDeleted);
@@ -523,27 +623,26 @@ impl Model for Protocol {
             Step::Execute(i) => self.execute(&mut world, i)?,
             Step::Start(i) => world.operators[i] = Operator { up: true, ..Operator::default() },
             Step::Answer { by, n, listed } => {
-                let changed = world.posts.iter().find(|(b, p, _)| (*b, *p) == (by, n))?.2;
-                world.posts.remove(&(by, n, changed));
-                world.remote.insert(Remote { n, listed, scope_changed: changed });
+                let order = take_post(&mut world, by, n)?;
+                world.remote.insert(Remote { n, listed, scope_changed: order.scope_changed });
                 let operator = &mut world.operators[by];
                 operator.in_flight = None;
-                operator.held = Some((n, changed));
-                operator.issued.insert((n, changed));
+                operator.issued.insert((n, order.scope_changed));
+                operator.held = Some((n, order));
                 if self.record_late
                     && let Some(resource) = world.resource.as_mut()
                 {
                     resource.version += 1;
                     resource.claimed = true;
-                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause: Cause::New });
+                    let requests = resource.requests.clone();
+                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause: Cause::New, requests });
                 }
             }
             Step::AnswerLost { by, n, effect } => {
                 world.budget.lost_answer -= 1;
-                let changed = world.posts.iter().find(|(b, p, _)| (*b, *p) == (by, n))?.2;
-                world.posts.remove(&(by, n, changed));
+                let order = take_post(&mut world, by, n)?;
                 if effect {
-                    world.remote.insert(Remote { n, listed: false, scope_changed: changed });
+                    world.remote.insert(Remote { n, listed: false, scope_changed: order.scope_changed });
                 }
                 world.operators[by].in_flight = None;
             }
@@ -554,9 +653,8 @@ impl Model for Protocol {
                 world.operators[by].unsent = Some(n);
             }
             Step::StrayTakesEffect { by, n } => {
-                let changed = world.posts.iter().find(|(b, p, _)| (*b, *p) == (by, n))?.2;
-                world.posts.remove(&(by, n, changed));
-                world.remote.insert(Remote { n, listed: false, scope_changed: changed });
+                let order = take_post(&mut world, by, n)?;
+                world.remote.insert(Remote { n, listed: false, scope_changed: order.scope_changed });
             }
             Step::StrayIsLost { by, n } => world.posts.retain(|(b, p, _)| (*b, *p) != (by, n)),
             Step::Appears(n) => {
@@ -578,12 +676,8 @@ impl Model for Protocol {
                     if secret.key == n {
                         secret.record.issued_at = Some(old());
                     }
-                    secret
-                        .record
-                        .previous
-                        .iter_mut()
-                        .filter(|p| p.token == this.as_str())
-                        .for_each(|p| p.since = old());
+                    let is_it = |p: &&mut Previous| self.overlap.is_zero() && p.token == this.as_str();
+                    secret.record.previous.iter_mut().filter(is_it).for_each(|p| p.since = old());
                 }
                 for operator in &mut world.operators {
                     operator.issued.retain(|(issued, _)| *issued != n);
@@ -612,6 +706,21 @@ impl Model for Protocol {
                 let resource = resource?;
                 resource.version += 1;
                 resource.scope_changed = true;
+            }
+            Step::UserAsksToRotate => {
+                world.budget.rotate -= 1;
+                let resource = resource?;
+                resource.version += 1;
+                resource.requests.rotate = Request::parse("please");
+            }
+            Step::UserAsksToRevoke => {
+                world.budget.revoke_now -= 1;
+                let resource = resource?;
+                resource.version += 1;
+                resource.requests.revoke_now = Request::parse("please");
+            }
+            Step::OverlapPasses => {
+                world.secret.as_mut()?.record.previous.iter_mut().for_each(|p| p.since = old());
             }
             Step::SecretDeleted => {
                 world.budget.secret_deleted -= 1;
@@ -642,6 +751,12 @@ impl Model for Protocol {
             Property::always("no live token is revoked", |model: &Self, world: &World| {
                 model.split || !world.live_token_revoked
             }),
+            Property::always("what is to go at once does not wait", |model: &Self, world: &World| {
+                !model.leaves_leaked(world)
+            }),
+            Property::always("no former token is revoked within its overlap", |_: &Self, world: &World| {
+                !world.revoked_early
+            }),
         ]
     }
 }
@@ -656,17 +771,26 @@ fn budget() -> Budget {
         deletion: 1,
         lease_lost: 0,
         slow: 1,
+        rotate: 0,
+        revoke_now: 0,
     }
 }
 
 fn protocol() -> Protocol {
-    Protocol { budget: budget(), horizon: HORIZON, record_late: false, split: false }
+    let overlap = SignedDuration::ZERO;
+    Protocol { budget: budget(), horizon: HORIZON, record_late: false, split: false, overlap, slots: 20 }
+}
+
+fn take_post(world: &mut World, by: usize, n: N) -> Option<Order> {
+    let post = world.posts.iter().find(|(b, p, _)| (*b, *p) == (by, n))?.clone();
+    world.posts.remove(&post);
+    Some(post.2)
 }
 
 fn check(name: &str, protocol: Protocol) -> impl Checker<Protocol> {
     let start = Instant::now();
     let protocol_is_split = protocol.split;
-    let mut checker = protocol.checker().threads(2);
+    let mut checker = protocol.checker().threads(2).finish_when(HasDiscoveries::AnyFailures);
     if protocol_is_split {
         checker = checker.target_max_depth(SPLIT_DEPTH);
     }
@@ -694,6 +818,32 @@ fn no_order_of_events_leaks_loses_or_wedges() {
     ];
     for (name, budget) in mixes {
         check(name, Protocol { budget, ..protocol() }).assert_properties();
+    }
+}
+
+/// Requests to rotate and to revoke, with an overlap that passes at any time, and in an account with room for one token
+/// only.
+#[test]
+fn no_rotation_leaks_loses_or_wedges() {
+    let none =
+        Budget { crash: 0, lost_answer: 0, token_deleted: 0, secret_deleted: 0, scope_change: 0, slow: 0, ..budget() };
+    let rotate = Budget { rotate: 1, ..none.clone() };
+    let revoke = Budget { revoke_now: 1, ..none };
+    let mixes = [
+        ("rotation, crashes", 20, Budget { crash: 1, ..rotate.clone() }),
+        ("rotation, answers lost", 20, Budget { lost_answer: 1, deletion: 0, ..rotate.clone() }),
+        ("rotation, Secret deleted", 20, Budget { secret_deleted: 1, deletion: 0, ..rotate.clone() }),
+        ("rotation, token deleted", 20, Budget { token_deleted: 1, deletion: 0, ..rotate.clone() }),
+        ("rotation and revocation", 20, Budget { revoke_now: 1, deletion: 0, ..rotate.clone() }),
+        ("revocation, crashes", 20, Budget { crash: 1, ..revoke.clone() }),
+        ("revocation, Secret deleted", 20, Budget { secret_deleted: 1, deletion: 0, ..revoke.clone() }),
+        ("full account, rotation, crashes", 1, Budget { crash: 1, deletion: 0, ..rotate.clone() }),
+        ("full account, rotation, answers lost", 1, Budget { lost_answer: 1, deletion: 0, ..rotate }),
+        ("full account, revocation, crashes", 1, Budget { crash: 1, deletion: 0, ..revoke }),
+    ];
+    for (name, slots, budget) in mixes {
+        let overlap = SignedDuration::from_hours(1);
+        check(name, Protocol { budget, slots, overlap, ..protocol() }).assert_properties();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where nothing changes, nothing is written.
 
 use datafast_harness::eventually;
+use datafast_operator::api::names;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
@@ -24,6 +25,8 @@ async fn what_has_settled_is_not_written_again() {
     let secret = json!({ "labels": { "a": "b" }, "data": { "env": "$(TOKEN) $$(TOKEN)" } });
     w.apply("rendered", json!({ "permissions": ["goals:read", "analytics:read"], "secret": secret })).await;
     w.apply("retiring", json!({ "permissions": ["analytics:read"] })).await;
+    let rotation = json!({ "every": "24h", "overlap": "1h", "maxOverlap": "2h" });
+    w.apply("in-use", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     w.create_secret("foreign", json!({}), json!({ "token": "not ours" })).await;
     w.apply("foreign", json!({ "permissions": ["analytics:read"] })).await;
     for name in ["plain", "rendered", "retiring"] {
@@ -31,9 +34,19 @@ async fn what_has_settled_is_not_written_again() {
     }
     w.apply("retiring", json!({ "permissions": ["goals:read"] })).await;
     w.issued("retiring").await;
+    let old = w.issued("in-use").await;
+    w.annotate("in-use", json!({ names::ROTATE: "1" })).await;
+    w.renewed("in-use", &old).await;
+    let use_old_token = || {
+        let later = Timestamp::now() + SignedDuration::from_secs(1);
+        assert!(w.account.use_token(&old.token.id, later));
+    };
+    use_old_token();
+    w.event("in-use", "OldTokenStillInUse").await;
     w.says("foreign", "SecretConflict").await;
-    w.polls(2).await;
+    w.polls(1).await;
     let (before, posts, writes) = (versions(&w).await, w.posts(), w.writes());
+    use_old_token();
     w.polls(4).await;
     assert_eq!(versions(&w).await, before);
     assert_eq!(w.writes(), writes);

@@ -74,7 +74,18 @@ spec: {{ policyName: no-secrets-in-{namespace}, validationActions: [Deny] }}
     apply_yaml(&w.client, "test", "", &policy).await.unwrap();
 }
 
-async fn lift_policy(w: &World) {
+/// Has this Secret stay as it is until [`lift_policy`].
+pub(crate) async fn refuse_updates(w: &World, name: &str) {
+    refuse_by_policy(w, "UPDATE").await;
+    eventually("the policy is in force", WAIT, || async {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        let change = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
+        w.secrets().patch(name, &params, &change).await.err()
+    })
+    .await;
+}
+
+pub(crate) async fn lift_policy(w: &World) {
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(w.client.clone());
     bindings.delete(&format!("no-secrets-in-{}", w.namespace), &DeleteParams::default()).await.unwrap();
 }
@@ -95,13 +106,7 @@ async fn a_token_at_work_stays_ready_when_its_secret_can_no_longer_be_written() 
     let w = World::new().await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
-    refuse_by_policy(&w, "UPDATE").await;
-    eventually("the policy is in force", WAIT, || async {
-        let params = PatchParams { dry_run: true, ..PatchParams::default() };
-        let change = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
-        w.secrets().patch("agent", &params, &change).await.err()
-    })
-    .await;
+    refuse_updates(&w, "agent").await;
     w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
     let ready = w.says("agent", "SecretWriteRefused").await;
     assert_eq!(ready.status, "True");

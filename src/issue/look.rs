@@ -194,7 +194,7 @@ fn scope_changed(listed: &Listed, desired: &Desired, seen: &Observed<'_>) -> boo
         let name = listed.token.name.as_deref().unwrap_or_default();
         listed.marker.as_ref().is_none_or(|marker| marker.name(&desired.scope.token_name) == name)
     };
-    !hash_fits(desired, seen) && !(desired.scope.allows_as_is(&listed.token) && name_fits())
+    !(hash_fits(desired, seen) || desired.scope.allows_as_is(&listed.token) && name_fits())
 }
 
 fn hash_fits(desired: &Desired, seen: &Observed<'_>) -> bool {

@@ -1,13 +1,15 @@
 //! The world of a test: a namespace, an account at DataFast, and an operator that manages it.
 
+mod clocked;
 mod operator;
 mod sight;
+mod workload;
 
 use std::{sync::Arc, time::Duration};
 
 use datafast_harness::{ControlPlane, eventually, namespace};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
-use datafast_sandbox::{Account, AccountOptions, Fault, ForeignToken, Operation};
+use datafast_sandbox::{Account, AccountOptions, Fault, ForeignToken, LoggedRequest, Operation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -18,8 +20,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub(crate) use clocked::Clocked;
 pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, start};
 pub(crate) use sight::{Issued, key_in, text_in};
+pub(crate) use workload::workload;
 
 /// Long enough for several polls of an account on a busy machine.
 pub(crate) const WAIT: Duration = Duration::from_secs(90);
@@ -50,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) credential: Option<&'static str>,
     /// A token of this scope is there from the beginning, made by hand.
     pub(crate) by_hand: Option<&'static [&'static str]>,
+    /// So many tokens of others are there from the beginning; the operator's credential comes on top.
+    pub(crate) others: usize,
     /// Met from the first call on.
     pub(crate) fault: Option<Fault>,
 }
@@ -80,6 +86,7 @@ impl World {
         }
         let world = Self { cluster, client, name: namespace.clone(), namespace, account };
         setup.by_hand.map(|permissions| world.made_by_hand(permissions));
+        (0..setup.others).for_each(|_| drop(world.account.add_token(ForeignToken::default())));
         world.set_credential(setup.credential.unwrap_or(&world.account.credential())).await;
         world.set_account(setup.spec.unwrap_or(json!({}))).await;
         world
@@ -175,6 +182,25 @@ impl World {
         self.tokens().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
+    /// Merges something into the spec of a resource.
+    pub(crate) async fn patch_spec(&self, name: &str, spec: Value) -> DataFastAccessToken {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.tokens().patch(name, &PatchParams::default(), &patch).await.unwrap()
+    }
+
+    /// Has the operator look at a resource as it is now, and waits until it has nothing left to do about it. What is
+    /// changed for that is an annotation of the Secret.
+    pub(crate) async fn look_at(&self, name: &str) -> DataFastAccessToken {
+        let look = json!({ "secret": { "annotations": { "example.com/look": unique() } } });
+        let generation = self.patch_spec(name, look).await.metadata.generation;
+        eventually(&format!("{name} is looked at"), WAIT, || async {
+            let resource = self.resource(name).await;
+            let seen = resource.status.as_ref().and_then(|status| status.observed_generation);
+            if seen >= generation { Ok(resource) } else { Err(resource.status) }
+        })
+        .await
+    }
+
     /// Merges something into a Secret.
     pub(crate) async fn patch_secret(&self, name: &str, patch: Value) {
         self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
@@ -214,6 +240,14 @@ impl World {
         self.account.count(Operation::DeleteAccessToken)
     }
 
+    /// The requests that issue or revoke, in their order.
+    pub(crate) fn changes(&self) -> Vec<LoggedRequest> {
+        let is_change = |r: &LoggedRequest| {
+            matches!(r.operation, Some(Operation::CreateAccessToken | Operation::DeleteAccessToken))
+        };
+        self.account.requests().into_iter().filter(is_change).collect()
+    }
+
     /// Waits until so many lists that begin after now have been answered. Whatever the operator makes of the last but
     /// one, it has had a whole poll interval to do.
     pub(crate) async fn polls(&self, number: usize) {
@@ -236,6 +270,11 @@ impl Drop for World {
             sight::print_logs(self);
         }
     }
+}
+
+/// A value that was not there before.
+pub(crate) fn unique() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 /// Server-side apply, as a user.

@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{WAIT, World};
 
@@ -57,6 +57,15 @@ impl World {
             let issued = self.look(name).await?;
             let live = self.account.issued_tokens();
             if live.len() == 1 { Ok(issued) } else { Err(format!("live tokens: {live:#?}")) }
+        })
+    }
+
+    /// Waits until a resource is issued with another token than it had.
+    #[track_caller]
+    pub(crate) fn renewed<'a>(&'a self, name: &'a str, before: &'a Issued) -> impl Future<Output = Issued> + use<'a> {
+        eventually(&format!("{name} has another token"), WAIT, move || async move {
+            let issued = self.look(name).await?;
+            if issued.token.id != before.token.id { Ok(issued) } else { Err(format!("{:#?}", issued.resource.status)) }
         })
     }
 
@@ -135,6 +144,20 @@ impl World {
             let found = events.iter().find(|event| event.reason.as_deref() == Some(reason));
             found.map(|event| event.note.clone().unwrap_or_default()).ok_or_else(|| reasons(&events))
         })
+    }
+
+    /// Every `Ready` that the operator has written for a resource, oldest first.
+    pub(crate) fn said(&self, name: &str) -> Vec<Condition> {
+        let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(&self.namespace));
+        let entries = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let about = json!({ "resource": "datafastaccesstokens", "subresource": "status", "name": name });
+        let is_about = |entry: &Value| {
+            let fields = about.as_object().unwrap();
+            fields.iter().all(|(field, value)| entry["objectRef"].get(field) == Some(value))
+        };
+        let written = entries.filter(|entry| is_about(entry) && entry["responseStatus"]["code"] == 200);
+        written.filter_map(|entry| condition(&entry["requestObject"], "Ready")).collect()
     }
 
     /// The events about a resource.
