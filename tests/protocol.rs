@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafast_operator::datafast::{RawKey, Token, TokenId};
+use datafast_operator::issue::allow::Standing;
 use datafast_operator::issue::decide::{Action, RevokeCause, decide};
 use datafast_operator::issue::facts::{Mirror, facts};
 use datafast_operator::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
@@ -17,6 +18,7 @@ use datafast_operator::issue::observed::{
     AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner,
     SecretView, StatusRecord, Unsent,
 };
+use datafast_operator::issue::queue::Slots;
 use datafast_operator::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
 use datafast_operator::issue::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
@@ -323,9 +325,17 @@ impl Protocol {
                 retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
                 ready: status.ready,
                 rotate_request: status.rotate_request.clone(),
+                waiting_since: None,
             },
             secret,
-            account: AccountView { gate: Gate::Open, snapshot: Some(&snapshot), free: Some(free) },
+            account: AccountView {
+                gate: Gate::Open,
+                snapshot: Some(&snapshot),
+                slots: Some(Slots { free, others: Vec::new() }),
+                allow: None,
+                standing: Standing::default(),
+                is_doubtful: false,
+            },
             local: &local,
             taken: BTreeSet::new(),
             horizon: self.horizon,

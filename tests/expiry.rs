@@ -1,0 +1,181 @@
+//! `expiresAfter`: token and Secret end for good, the resource stays.
+
+use datafast_harness::{condition, eventually, wait_gone};
+use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::world::{Clocked, Issued, WAIT};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A resource that ends a minute after its creation.
+async fn issued(w: &Clocked, name: &str) -> Issued {
+    w.apply(name, json!({ "permissions": ["analytics:read"], "expiresAfter": "1m" })).await;
+    w.issued(name).await
+}
+
+fn created(issued: &Issued) -> Timestamp {
+    issued.resource.creation_timestamp().unwrap().0
+}
+
+/// Waits until a resource is expired, with neither token nor Secret.
+async fn expired(w: &Clocked, name: &str) {
+    let ready = w.says(name, "Expired").await;
+    assert_eq!(ready.status, "False", "{ready:?}");
+    let status = eventually("nothing is left", WAIT, || async {
+        let status = w.resource(name).await.status.unwrap();
+        let is_over = status.token_id.is_none() && w.secrets().get_opt(name).await.unwrap().is_none();
+        if is_over { Ok(status) } else { Err(status) }
+    })
+    .await;
+    assert_eq!((status.display_key, status.next_rotation_at, status.retiring.len()), (None, None, 0));
+    for other in ["Reconciling", "Stalled"] {
+        let resource = w.resource(name).await;
+        assert_eq!(condition(&resource, other), None, "it is as it is to be");
+    }
+}
+
+#[tokio::test]
+async fn token_and_secret_end_with_either_policy_and_stay_so() {
+    let mut w = Clocked::new().await;
+    let revoke = issued(&w, "revoke").await;
+    let retain = json!({ "permissions": ["analytics:read"], "expiresAfter": "1m", "deletionPolicy": "Retain",
+                         "rotation": { "every": "1h", "maxOverlap": "1h" } });
+    w.apply("retain", retain).await;
+    w.issued("retain").await;
+    for name in ["revoke", "retain"] {
+        let resource = w.resource(name).await;
+        let expected = resource.creation_timestamp().unwrap().0 + MINUTE;
+        let status = resource.status.unwrap();
+        assert_eq!(status.expires_at.unwrap().0, expected);
+        assert_eq!(status.next_rotation_at, None, "it is over before");
+    }
+    w.advance_to(created(&revoke) + SignedDuration::from_secs(50));
+    w.look_at("revoke").await;
+    w.issued("revoke").await;
+    assert_eq!((w.posts(), w.deletes()), (2, 0));
+
+    w.advance(MINUTE);
+    for name in ["revoke", "retain"] {
+        w.look_at(name).await;
+        expired(&w, name).await;
+    }
+    assert_eq!(w.account.issued_tokens(), []);
+    w.polls(2).await;
+    let (writes, version) = (w.writes(), w.resource("revoke").await.resource_version());
+    w.polls(2).await;
+    w.stop().await;
+    w.start().await;
+    w.polls(2).await;
+    assert_eq!((w.writes(), w.resource("revoke").await.resource_version()), (writes, version));
+    assert_eq!((w.posts(), w.deletes()), (2, 2));
+
+    for name in ["revoke", "retain"] {
+        w.delete(name).await;
+        wait_gone(&w.tokens(), name, WAIT).await;
+    }
+    assert_eq!((w.posts(), w.deletes()), (2, 2));
+}
+
+#[tokio::test]
+async fn the_end_comes_without_anybody_asking_and_takes_what_is_retiring() {
+    let w = Clocked::new().await;
+    let before = issued(&w, "agent").await;
+    w.annotate("agent", json!({ datafast_operator::api::names::ROTATE: "1" })).await;
+    w.renewed("agent", &before).await;
+    w.advance_to(created(&before) + MINUTE - SignedDuration::from_secs(3));
+    w.look_at("agent").await;
+    expired(&w, "agent").await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert!(w.event("agent", "Revoked").await.contains("Expired"));
+    assert_eq!((w.posts(), w.deletes()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_after_the_end_is_not_done() {
+    let w = Clocked::new().await;
+    let before = issued(&w, "agent").await;
+    w.advance_to(created(&before) + MINUTE);
+    w.look_at("agent").await;
+    expired(&w, "agent").await;
+    w.annotate("agent", json!({ datafast_operator::api::names::REVOKE_NOW: "1" })).await;
+    w.patch_spec("agent", json!({ "permissions": ["goals:read"] })).await;
+    w.look_at("agent").await;
+    expired(&w, "agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 1));
+}
+
+#[tokio::test]
+async fn raising_it_brings_a_new_token() {
+    let w = Clocked::new().await;
+    let before = issued(&w, "agent").await;
+    w.advance_to(created(&before) + MINUTE);
+    w.look_at("agent").await;
+    expired(&w, "agent").await;
+    w.patch_spec("agent", json!({ "expiresAfter": "2h" })).await;
+    let after = w.renewed("agent", &before).await;
+    let status = after.resource.status.unwrap();
+    assert_eq!(status.expires_at.unwrap().0, created(&before) + MINUTE * 120);
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+
+    w.advance_to(created(&before) + MINUTE * 120);
+    w.look_at("agent").await;
+    expired(&w, "agent").await;
+    w.patch_spec("agent", json!({ "expiresAfter": null })).await;
+    let status = w.issued_alone("agent").await.resource.status.unwrap();
+    assert_eq!(status.expires_at, None);
+}
+
+#[tokio::test]
+async fn what_datafast_cannot_revoke_yet_is_revoked_later() {
+    let w = Clocked::new().await;
+    let before = issued(&w, "agent").await;
+    let down = Kind::Status { status: 503, body: FaultBody::default() };
+    w.account.set_fault(Fault::new(Operation::Any, down));
+    w.advance_to(created(&before) + MINUTE);
+    w.look_at("agent").await;
+    let ready = w.says("agent", "Expired").await;
+    assert!(ready.status == "False" && ready.message.contains("still to be revoked"), "{ready:?}");
+    let status = w.resource("agent").await.status.unwrap();
+    assert_eq!(status.token_id.as_ref(), Some(&before.token.id), "status names what may still work");
+    assert_eq!(w.account.issued_tokens().len(), 1);
+    w.account.clear_faults();
+    w.polls(1).await;
+    expired(&w, "agent").await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.posts(), 1);
+}
+
+#[tokio::test]
+async fn what_is_suspended_does_not_end() {
+    let w = Clocked::new().await;
+    let before = issued(&w, "agent").await;
+    w.patch_spec("agent", json!({ "suspend": true })).await;
+    w.says("agent", "Suspended").await;
+    w.advance_to(created(&before) + MINUTE * 10);
+    w.look_at("agent").await;
+    w.polls(2).await;
+    let ready = w.says("agent", "Suspended").await;
+    assert_eq!(ready.status, "True");
+    assert_eq!(w.secret("agent").await, before.secret);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+    w.patch_spec("agent", json!({ "suspend": false })).await;
+    expired(&w, "agent").await;
+    assert_eq!((w.posts(), w.deletes()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_that_comes_after_the_end_is_in_no_secret() {
+    let w = Clocked::new().await;
+    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "expiresAfter": "1m" })).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    w.advance(MINUTE * 2);
+    w.account.release(hold);
+    expired(&w, "agent").await;
+    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.writes().iter().filter(|write| write.ends_with(" secrets")).count(), 0);
+    assert_eq!((w.posts(), w.deletes()), (1, 1));
+}

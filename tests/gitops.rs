@@ -1,0 +1,150 @@
+//! A GitOps tool applies the manifests again and again: it and the operator keep out of each other's way.
+
+use std::collections::BTreeSet;
+
+use datafast_operator::api::{DataFastAccessToken, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::world::{World, workload};
+
+/// Server-side apply as Argo CD does it: a field of somebody else's is a conflict.
+async fn sync<K>(api: &Api<K>, manifest: &Value) -> K
+where
+    K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+{
+    let name = manifest["metadata"]["name"].as_str().unwrap();
+    api.patch(name, &PatchParams::apply("argocd-controller"), &Patch::Apply(manifest)).await.unwrap()
+}
+
+/// The paths of all fields that the operator owns, such as `f:status/f:tokenId`.
+fn owned(entries: Option<&Vec<ManagedFieldsEntry>>) -> BTreeSet<String> {
+    let ours = entries.into_iter().flatten().filter(|entry| entry.manager.as_deref() == Some(names::MANAGER));
+    let fields: Vec<_> = ours.filter_map(|entry| entry.fields_v1.clone()).collect();
+    assert!(!fields.is_empty(), "the operator wrote nothing");
+    let mut paths = BTreeSet::new();
+    fields.iter().for_each(|fields| leaves("", &fields.0, &mut paths));
+    paths
+}
+
+fn leaves(path: &str, fields: &Value, paths: &mut BTreeSet<String>) {
+    let inner = fields.as_object().into_iter().flatten().filter(|(name, _)| *name != ".");
+    let inner: Vec<_> = inner.collect();
+    if inner.is_empty() {
+        paths.insert(path.trim_start_matches('/').to_owned());
+    }
+    inner.into_iter().for_each(|(name, fields)| leaves(&format!("{path}/{name}"), fields, paths));
+}
+
+struct Repository {
+    resource: Value,
+    deployment: Value,
+}
+
+impl Repository {
+    fn new(w: &World) -> Self {
+        let spec = json!({
+            "permissions": ["analytics:read", "goals:read"],
+            "secret": { "labels": { "team": "growth" }, "data": { "url": "$(BASE_URL)" } },
+            "rotation": { "every": "720h", "overlap": "24h" },
+            "rolloutRestart": [{ "kind": "Deployment", "name": "web" }],
+        });
+        let mut resource = w.manifest("agent", spec);
+        resource["metadata"]["labels"] = json!({ "argocd.argoproj.io/instance": "growth" });
+        resource["metadata"]["annotations"] = json!({ "argocd.argoproj.io/tracking-id": "growth:agent" });
+        Self { resource, deployment: workload("Deployment", "web") }
+    }
+
+    async fn sync(&self, w: &World) -> (DataFastAccessToken, DynamicObject) {
+        (sync(&w.tokens(), &self.resource).await, sync(&w.workloads("Deployment"), &self.deployment).await)
+    }
+}
+
+#[tokio::test]
+async fn applying_the_same_again_changes_nothing() {
+    let w = World::new().await;
+    let repository = Repository::new(&w);
+    repository.sync(&w).await;
+    let first = w.issued("agent").await;
+    let (synced, _) = repository.sync(&w).await;
+    assert_eq!(synced.resource_version(), first.resource.resource_version());
+
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    let second = w.renewed("agent", &first).await;
+    let issued_at = w.issued_at("agent").await;
+    let template = json!({ "example.com/mine": "yes", names::RESTARTED_AT: issued_at });
+    assert_eq!(w.template("Deployment", "web").await, (2, template.clone()));
+    let (synced, _) = repository.sync(&w).await;
+    assert_eq!(synced, second.resource, "no difference, and nothing of the operator's is gone");
+    assert_eq!(w.template("Deployment", "web").await, (2, template));
+    assert_eq!((w.posts(), w.deletes()), (2, 0));
+}
+
+#[tokio::test]
+async fn what_git_changes_is_done_without_a_conflict() {
+    let w = World::new().await;
+    let mut repository = Repository::new(&w);
+    repository.sync(&w).await;
+    let first = w.issued("agent").await;
+    // A request may well come by way of git.
+    repository.resource["metadata"]["annotations"][names::ROTATE] = json!("1");
+    repository.sync(&w).await;
+    let second = w.renewed("agent", &first).await;
+    repository.resource["spec"]["permissions"] = json!(["goals:read"]);
+    repository.deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("example.com/main:2");
+    repository.sync(&w).await;
+    let third = w.renewed("agent", &second).await;
+    assert_eq!(third.token.permissions, ["goals:read"]);
+    repository.resource["metadata"]["annotations"].as_object_mut().unwrap().remove(names::ROTATE);
+    let (synced, _) = repository.sync(&w).await;
+    assert!(!synced.annotations().contains_key(names::ROTATE));
+    assert!(synced.annotations().contains_key(names::ATTEMPTS));
+    assert_eq!(synced.finalizers(), [names::FINALIZER_REVOKE]);
+    w.look_at("agent").await;
+    let (_, template) = w.template("Deployment", "web").await;
+    assert_eq!(template, json!({ "example.com/mine": "yes", names::RESTARTED_AT: w.issued_at("agent").await }));
+    assert_eq!(w.posts(), 3);
+}
+
+#[tokio::test]
+async fn the_operator_owns_no_field_that_is_in_git() {
+    let w = World::new().await;
+    let repository = Repository::new(&w);
+    repository.sync(&w).await;
+    let before = w.issued("agent").await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    let after = w.renewed("agent", &before).await;
+    let owned_there = owned(after.resource.metadata.managed_fields.as_ref());
+    let besides_status: Vec<_> = owned_there.iter().filter(|path| !path.starts_with("f:status/")).collect();
+    let finalizer = format!("f:metadata/f:finalizers/v:\"{}\"", names::FINALIZER_REVOKE);
+    let attempts = format!("f:metadata/f:annotations/f:{}", names::ATTEMPTS);
+    assert_eq!(besides_status, [&attempts, &finalizer]);
+
+    let deployment = w.workloads("Deployment").get("web").await.unwrap();
+    let restarted_at = format!("f:spec/f:template/f:metadata/f:annotations/f:{}", names::RESTARTED_AT);
+    assert_eq!(owned(deployment.metadata.managed_fields.as_ref()), [restarted_at].into());
+}
+
+#[tokio::test]
+async fn what_others_put_on_the_secret_stays_over_a_rotation() {
+    let w = World::new().await;
+    sync(&w.tokens(), &Repository::new(&w).resource).await;
+    let before = w.issued("agent").await;
+    let others = json!({
+        "labels": { "backup.example.com/keep": "yes" },
+        "annotations": { "reflector.example.com/to": "staging", "example.com/empty": "" },
+    });
+    w.patch_secret("agent", json!({ "metadata": others })).await;
+    w.annotate("agent", json!({ names::REVOKE_NOW: "1" })).await;
+    let secret = w.renewed("agent", &before).await.secret;
+    assert_eq!(secret.labels()["backup.example.com/keep"], "yes");
+    assert_eq!(secret.labels()["team"], "growth");
+    assert_eq!(secret.annotations()["reflector.example.com/to"], "staging");
+    assert_eq!(secret.annotations()["example.com/empty"], "");
+    assert_eq!(secret.uid(), before.secret.uid());
+}

@@ -1,0 +1,277 @@
+//! A token is replaced because somebody asks for it, and the old one stays as long as it is to.
+
+use std::slice;
+
+use datafast_harness::eventually;
+use datafast_operator::api::{DataFastAccessToken, names};
+use datafast_sandbox::{Fault, Kind, LoggedRequest, Operation};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::world::{ARGS, Issued, Plane, Setup, WAIT, World, apply, start};
+
+/// A resource with this rotation, issued.
+async fn issued(w: &World, rotation: Value) -> Issued {
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
+    w.issued("agent").await
+}
+
+/// Asks for a rotation, and waits for it.
+async fn rotated(w: &World, before: &Issued, request: &str) -> Issued {
+    w.annotate("agent", json!({ names::ROTATE: request })).await;
+    w.renewed("agent", before).await
+}
+
+/// When the Secret got its key.
+fn swapped_at(issued: &Issued) -> Timestamp {
+    issued.secret.annotations()[names::ISSUED_AT].parse().unwrap()
+}
+
+/// When former tokens go, by what status says.
+fn revoke_after(resource: &DataFastAccessToken) -> Vec<(String, Timestamp)> {
+    let retiring = resource.status.clone().unwrap_or_default().retiring.into_iter();
+    retiring.map(|retiring| (retiring.token_id, retiring.revoke_after.unwrap().0)).collect()
+}
+
+/// The request that revoked a token.
+fn revocation(w: &World, issued: &Issued) -> Option<LoggedRequest> {
+    let is_it = |r: &LoggedRequest| r.effect && r.token_id.as_ref() == Some(&issued.token.id);
+    w.changes().into_iter().find(|r| r.operation == Some(Operation::DeleteAccessToken) && is_it(r))
+}
+
+#[tokio::test]
+async fn a_request_brings_a_second_token_and_takes_nothing_away() {
+    let w = World::new().await;
+    let before = issued(&w, json!({})).await;
+    let after = rotated(&w, &before, "2026-01").await;
+    assert_eq!(after.secret.uid(), before.secret.uid(), "readers keep their Secret");
+    assert_eq!(after.token.permissions, before.token.permissions);
+    assert_eq!(after.retiring(), slice::from_ref(&before.token.id));
+    let status = after.resource.status.clone().unwrap();
+    assert_eq!(status.rotate_request.as_deref(), Some("2026-01"));
+    assert_eq!(status.issued_at.unwrap().0.as_second(), swapped_at(&after).as_second());
+    let [(_, until)] = revoke_after(&after.resource)[..] else { panic!("{:?}", after.resource.status) };
+    assert_eq!(until.as_second(), (swapped_at(&after) + SignedDuration::from_hours(1)).as_second());
+    assert!(w.event("agent", "Rotated").await.contains(&after.token.display_key));
+    assert!(w.account.live_tokens().iter().any(|token| token.id == before.token.id), "the old one still works");
+    assert_eq!((w.posts(), w.deletes()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_rotation_never_takes_ready_away() {
+    let w = World::new().await;
+    let before = issued(&w, json!({ "overlap": "0s" })).await;
+    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    assert_eq!(w.secret("agent").await, before.secret, "readers have the old key until there is another");
+    w.account.release(hold);
+    w.renewed("agent", &before).await;
+    w.issued_alone("agent").await;
+    let said = w.said("agent");
+    let from_then_on = said.iter().skip_while(|ready| ready.status != "True");
+    let lost = from_then_on.filter(|ready| ready.status != "True").count();
+    assert!(!said.is_empty() && lost == 0, "{said:#?}");
+}
+
+#[tokio::test]
+async fn a_rotation_under_way_says_so() {
+    let w = World::new().await;
+    issued(&w, json!({})).await;
+    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    let ready = w.says("agent", "Rotating").await;
+    assert_eq!(ready.status, "True");
+    w.account.release(hold);
+    let ready = w.says("agent", "Issued").await;
+    assert_eq!(ready.status, "True");
+}
+
+#[tokio::test]
+async fn the_same_value_is_served_once() {
+    let w = World::new().await;
+    let first = issued(&w, json!({})).await;
+    let second = rotated(&w, &first, "1").await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.look_at("agent").await;
+    w.annotate("agent", json!({ names::ROTATE: null })).await;
+    w.look_at("agent").await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.look_at("agent").await;
+    assert_eq!(w.issued("agent").await.token.id, second.token.id);
+    assert_eq!((w.posts(), w.deletes()), (2, 0));
+
+    // Nor does a token that comes in between for another reason open it again.
+    w.annotate("agent", json!({ names::ROTATE: null })).await;
+    w.patch_spec("agent", json!({ "permissions": ["goals:read"] })).await;
+    let third = w.renewed("agent", &second).await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.look_at("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (3, 0));
+    let fourth = rotated(&w, &third, "2").await;
+    assert_eq!(fourth.resource.status.unwrap().rotate_request.as_deref(), Some("2"));
+    assert_eq!((w.posts(), w.deletes()), (4, 0));
+}
+
+#[tokio::test]
+async fn an_operator_that_was_away_serves_a_request_once() {
+    let plane = Plane::take().await;
+    let operator = start(&plane.cluster, None, &ARGS).await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let before = issued(&w, json!({})).await;
+    operator.kill().await.unwrap();
+    w.annotate("agent", json!({ names::ROTATE: "1", names::REVOKE_NOW: null })).await;
+    let operator = start(&plane.cluster, None, &ARGS).await;
+    let after = w.renewed("agent", &before).await;
+    assert_eq!(after.retiring(), slice::from_ref(&before.token.id));
+
+    operator.kill().await.unwrap();
+    w.annotate("agent", json!({ names::ROTATE: null })).await;
+    let operator = start(&plane.cluster, None, &ARGS).await;
+    w.look_at("agent").await;
+    operator.kill().await.unwrap();
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    let _operator = start(&plane.cluster, None, &ARGS).await;
+    w.look_at("agent").await;
+    let last = w.issued("agent").await;
+    assert_eq!((&last.token.id, last.retiring()), (&after.token.id, vec![before.token.id]));
+    assert_eq!((w.posts(), w.deletes()), (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_from_the_beginning_costs_one_token() {
+    let w = World::new().await;
+    let mut manifest = w.manifest("agent", json!({ "permissions": ["analytics:read"] }));
+    manifest["metadata"]["annotations"] = json!({ names::ROTATE: "1", names::REVOKE_NOW: "1" });
+    apply(&w.tokens(), "agent", &manifest).await;
+    let issued = w.issued_alone("agent").await;
+    assert_eq!(issued.resource.status.unwrap().rotate_request.as_deref(), Some("1"));
+    w.look_at("agent").await;
+    w.polls(1).await;
+    assert_eq!(w.issued_alone("agent").await.token.id, issued.token.id);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+#[tokio::test]
+async fn revoke_now_leaves_only_the_new_token_whatever_the_overlap() {
+    let w = World::new().await;
+    let first = issued(&w, json!({ "overlap": "720h" })).await;
+    let second = rotated(&w, &first, "1").await;
+    assert_eq!(second.retiring(), slice::from_ref(&first.token.id));
+    // Which of both keys is in wrong hands, the request does not say.
+    w.annotate("agent", json!({ names::REVOKE_NOW: "leak of May" })).await;
+    let third = w.renewed("agent", &second).await;
+    let alone = w.issued_alone("agent").await;
+    assert_eq!(alone.token.id, third.token.id);
+    assert_eq!(alone.secret.uid(), first.secret.uid());
+    assert_eq!(alone.retiring(), [""; 0]);
+    assert_eq!(alone.resource.status.unwrap().rotate_request.as_deref(), Some("leak of May"));
+    assert!(w.event("agent", "Revoked").await.contains("RevokeNow"));
+    assert_eq!((w.posts(), w.deletes()), (3, 2));
+}
+
+#[tokio::test]
+async fn both_requests_with_one_value_are_served_and_nothing_goes_on() {
+    let w = World::new().await;
+    let first = issued(&w, json!({})).await;
+    let second = rotated(&w, &first, "1").await;
+    w.annotate("agent", json!({ names::REVOKE_NOW: "1" })).await;
+    let third = w.renewed("agent", &second).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), w.deletes()), (3, 2));
+    w.annotate("agent", json!({ names::ROTATE: "2", names::REVOKE_NOW: "2" })).await;
+    let fourth = w.renewed("agent", &third).await;
+    w.look_at("agent").await;
+    w.polls(2).await;
+    assert_eq!(w.issued_alone("agent").await.token.id, fourth.token.id);
+    assert_eq!((w.posts(), w.deletes()), (4, 3), "one token answers both");
+}
+
+#[tokio::test]
+async fn another_overlap_counts_for_what_is_retiring() {
+    let w = World::new().await;
+    let before = issued(&w, json!({})).await;
+    let after = rotated(&w, &before, "1").await;
+    for (overlap, minutes) in [("3h", 180), ("30m", 30)] {
+        w.patch_spec("agent", json!({ "rotation": { "overlap": overlap } })).await;
+        let until = revoke_after(&w.look_at("agent").await);
+        let expected = swapped_at(&after) + SignedDuration::from_mins(minutes);
+        assert_eq!(until.len(), 1);
+        assert_eq!(until[0].1.as_second(), expected.as_second());
+    }
+    assert_eq!(w.deletes(), 0);
+    w.patch_spec("agent", json!({ "rotation": { "overlap": "0s" } })).await;
+    let last = w.issued_alone("agent").await;
+    assert_eq!((&last.token.id, last.retiring()), (&after.token.id, vec![]));
+    assert_eq!((w.posts(), w.deletes()), (2, 1));
+}
+
+#[tokio::test]
+async fn several_retire_at_once_each_in_its_own_time() {
+    let overlap = SignedDuration::from_secs(10);
+    let w = World::new().await;
+    let first = issued(&w, json!({ "overlap": "10s" })).await;
+    let second = rotated(&w, &first, "1").await;
+    // So that the next one comes some seconds later.
+    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms: 4000 }).once());
+    let third = rotated(&w, &second, "2").await;
+    let mut until = revoke_after(&third.resource);
+    until.sort_by_key(|(_, at)| *at);
+    let expected = [(&first, &second), (&second, &third)]
+        .map(|(old, new)| (old.token.id.clone(), (swapped_at(new) + overlap).as_second()));
+    assert_eq!(until.into_iter().map(|(id, at)| (id, at.as_second())).collect::<Vec<_>>(), expected);
+
+    w.issued_alone("agent").await;
+    let revoked = [&first, &second].map(|token| revocation(&w, token).unwrap().at);
+    assert!(revoked[0] >= swapped_at(&second) + overlap, "{revoked:?}");
+    assert!(revoked[0] < swapped_at(&third) + overlap, "{revoked:?}: it did not wait for the other one");
+    assert!(revoked[1] >= swapped_at(&third) + overlap, "{revoked:?}");
+}
+
+#[tokio::test]
+async fn an_old_token_that_nobody_uses_goes_after_the_overlap() {
+    let w = World::new().await;
+    let before = issued(&w, json!({ "overlap": "3s", "maxOverlap": "1h" })).await;
+    w.account.use_token(&before.token.id, Timestamp::now());
+    let after = rotated(&w, &before, "1").await;
+    w.issued_alone("agent").await;
+    let revoked = revocation(&w, &before).unwrap().at;
+    assert!(revoked >= swapped_at(&after) + SignedDuration::from_secs(3), "{revoked}");
+    let events = w.events("agent").await;
+    assert!(events.iter().all(|event| event.reason.as_deref() != Some("OldTokenStillInUse")));
+}
+
+#[tokio::test]
+async fn an_old_token_in_use_stays_until_the_outer_bound_and_is_told_of_once() {
+    let w = World::new().await;
+    let before = issued(&w, json!({ "overlap": "8s", "maxOverlap": "25s" })).await;
+    let after = rotated(&w, &before, "1").await;
+    let use_it = || {
+        let next_second = swapped_at(&after) + SignedDuration::from_secs(1);
+        assert!(w.account.use_token(&before.token.id, Timestamp::now().max(next_second)));
+    };
+    use_it();
+    assert!(w.event("agent", "OldTokenStillInUse").await.contains(&before.token.display_key));
+    let ready = eventually("Ready tells of the old token", WAIT, || async {
+        let ready = w.says("agent", "Issued").await;
+        if ready.message.contains("still in use") { Ok(ready) } else { Err(ready) }
+    })
+    .await;
+    assert!(ready.status == "True" && ready.message.contains(&before.token.display_key), "{}", ready.message);
+    let bound = swapped_at(&after) + SignedDuration::from_secs(25);
+    let until = revoke_after(&w.resource("agent").await);
+    assert_eq!(until, [(before.token.id.clone(), Timestamp::from_second(bound.as_second()).unwrap())]);
+    use_it();
+
+    w.issued_alone("agent").await;
+    let revoked = revocation(&w, &before).unwrap().at;
+    assert!(revoked >= bound, "{revoked} is before {bound}");
+    let ready = w.says("agent", "Issued").await;
+    assert!(!ready.message.contains("still in use"), "{}", ready.message);
+    let events = w.events("agent").await;
+    let told = events.iter().filter(|event| event.reason.as_deref() == Some("OldTokenStillInUse"));
+    let series = told.map(|event| event.series.as_ref().map_or(1, |series| series.count)).collect::<Vec<_>>();
+    assert_eq!(series, [1]);
+}

@@ -1,0 +1,199 @@
+//! An operator in this process, with a clock that the test moves.
+
+use std::{
+    fs::File,
+    ops::Deref,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use datafast_harness::{ControlPlane, install};
+use datafast_operator::{
+    clock::Clock,
+    controller::{self, Settings},
+    leader::Leadership,
+    telemetry::{Health, Metrics},
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Client, Config,
+    api::{Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::json;
+use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::subscriber::DefaultGuard;
+
+use super::{Setup, World, apply, unique};
+
+/// This machine's clocks, moved.
+#[derive(Debug)]
+pub(crate) struct TestClock {
+    start: Instant,
+    moved: Mutex<Moved>,
+}
+
+#[derive(Debug, Default)]
+struct Moved {
+    wall: SignedDuration,
+    steady: Duration,
+}
+
+impl TestClock {
+    fn new() -> Self {
+        Self { start: Instant::now(), moved: Mutex::default() }
+    }
+
+    fn moved(&self) -> std::sync::MutexGuard<'_, Moved> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + self.moved().wall
+    }
+
+    fn steady(&self) -> Duration {
+        self.start.elapsed() + self.moved().steady
+    }
+}
+
+/// A control plane for tests that bring an operator each, in this process: it looks after the test's namespace, which is
+/// its own at the same time, so that they do not meet. With a kubeconfig for them.
+async fn plane() -> &'static (Arc<ControlPlane>, PathBuf) {
+    static PLANE: OnceCell<(Arc<ControlPlane>, PathBuf)> = OnceCell::const_new();
+    let start = || async {
+        let cluster = Arc::new(ControlPlane::start().await.unwrap());
+        install(&cluster).await.unwrap();
+        let kubeconfig = cluster.kubeconfig_operator(None).unwrap();
+        (cluster, kubeconfig)
+    };
+    PLANE.get_or_init(start).await
+}
+
+/// A world with an operator of its own, in this process, that goes by the test's clock. What waits for a time waits on
+/// the machine's clock: after moving the clock, have it look ([`Clocked::look_at`], [`Clocked::list`]).
+pub(crate) struct Clocked {
+    // The operator ends with the test's runtime, and so does its log.
+    _log: DefaultGuard,
+    running: Option<(CancellationToken, JoinHandle<()>)>,
+    clock: Arc<TestClock>,
+    world: World,
+}
+
+impl Deref for Clocked {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Clocked {
+    pub(crate) async fn new() -> Self {
+        let (cluster, _) = plane().await;
+        let world = World::on(cluster.clone(), Setup::default()).await;
+        let credential = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": world.name },
+            "stringData": { "token": world.account.credential() },
+        });
+        apply(&world.secrets(), &world.name, &credential).await;
+        let mut this =
+            Self { _log: log_to_file(&world.cluster), running: None, clock: Arc::new(TestClock::new()), world };
+        this.start().await;
+        this
+    }
+
+    /// Starts an operator: one that remembers nothing.
+    pub(crate) async fn start(&mut self) {
+        let (_, kubeconfig) = plane().await;
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        config.default_retry = false;
+        let settings = Settings {
+            namespace: self.namespace.clone(),
+            watch_namespaces: vec![self.namespace.clone()],
+            concurrency: 4,
+            horizon: Duration::from_secs(2),
+            allow_plain_http: true,
+            instance: "in-process".to_owned(),
+            clock: self.clock.clone(),
+        };
+        let stop = CancellationToken::new();
+        let run = controller::run(
+            Client::try_from(config).unwrap(),
+            settings,
+            Arc::new(Metrics::default()),
+            Arc::new(Health::default()),
+            Leadership::alone(),
+            stop.clone(),
+        );
+        let running = tokio::spawn(async { run.await.unwrap() });
+        self.running = Some((stop, running));
+    }
+
+    /// Ends the operator in order.
+    pub(crate) async fn stop(&mut self) {
+        let (stop, running) = self.running.take().unwrap();
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    /// The operator's time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&self, by: SignedDuration) {
+        let mut moved = self.clock.moved();
+        moved.wall += by;
+        moved.steady += by.unsigned_abs();
+    }
+
+    /// Sets the wall clock, by so much.
+    pub(crate) fn jump(&self, by: SignedDuration) {
+        self.clock.moved().wall += by;
+    }
+
+    /// Lets time pass up to `at`.
+    pub(crate) fn advance_to(&self, at: Timestamp) {
+        self.advance(at.duration_since(self.now()));
+    }
+
+    /// Lets so many poll intervals pass, with the list that each brings.
+    pub(crate) async fn polls(&self, number: usize) {
+        for _ in 0..number {
+            self.advance(SignedDuration::from_secs(11));
+            self.list().await;
+        }
+    }
+
+    /// Has the operator look at the account, and waits for the list that must be due by its clock.
+    pub(crate) async fn list(&self) {
+        let look = json!({ "metadata": { "labels": { "example.com/look": unique() } } });
+        let look = Patch::Merge(look);
+        let params = PatchParams::default();
+        let (accounts, list) = (self.accounts(), self.world.polls(1));
+        let (_, looked) = tokio::join!(list, accounts.patch(&self.name, &params, &look));
+        looked.unwrap();
+    }
+}
+
+/// What the operator says goes where the other operators' logs are: for whoever wants to know why a test failed.
+fn log_to_file(cluster: &ControlPlane) -> DefaultGuard {
+    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    let name = format!("operator-in-process-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
+    let file = File::create(cluster.dir().join(name)).unwrap();
+    let level = tracing_subscriber::EnvFilter::new("info,datafast_operator=debug,kube_client::client=error");
+    let log = tracing_subscriber::fmt().json().with_env_filter(level).with_writer(Mutex::new(file)).finish();
+    tracing::subscriber::set_default(log)
+}
