@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::Error;
 
 /// DataFast states no limits: the first pause is a second, the longest five minutes.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
+/// As long as `Retry-After` is honoured at most.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(10);
+/// Changes of one account under way at once, where all is well.
+pub(super) const MOST_CALLS: u32 = 4;
 /// A refused credential is tried again this much later, for it may be DataFast that was mended.
 const CREDENTIALS_AGAIN: Duration = Duration::from_secs(5 * 60);
 
@@ -42,11 +46,13 @@ pub(super) struct Gate {
     pauses: ExponentialBackoff,
     /// The last failure was that of a change: a list that works proves little.
     change_failed: bool,
+    /// Changes that may be under way at once: one after a failure, and twice as many after each that succeeds.
+    calls: u32,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { closed: None, pauses: pauses(), change_failed: false }
+        Self { closed: None, pauses: pauses(), change_failed: false, calls: MOST_CALLS }
     }
 }
 
@@ -65,9 +71,16 @@ impl Gate {
         self.closed.as_ref()
     }
 
-    /// Whether the last change failed, so that the next should go alone.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.change_failed
+    /// Takes note of the time. No pause is longer than DataFast may ask for; where one seems to be, the clock was set back.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        if let Some((_, until)) = &mut self.closed {
+            *until = (*until).min(now.saturating_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX));
+        }
+    }
+
+    /// How many changes may be under way at once.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls
     }
 
     /// Takes note of a call that DataFast answered in an orderly way.
@@ -76,8 +89,9 @@ impl Gate {
             self.pauses = pauses();
             self.change_failed = false;
         }
-        if call == Call::List {
-            self.closed = None;
+        match call {
+            Call::List => self.closed = None,
+            Call::Change => self.calls = MOST_CALLS.min(self.calls * 2),
         }
     }
 
@@ -96,6 +110,7 @@ impl Gate {
             Error::Rejected { .. } | Error::Full { .. } | Error::NotFound => return self.succeeded(call),
         };
         self.change_failed = call == Call::Change;
+        self.calls = 1;
         let pause = match (error, &trouble) {
             (Error::RateLimited { retry_after: Some(pause) }, _) => (*pause).max(PAUSES.0),
             (_, Trouble::CredentialsRejected(_)) => CREDENTIALS_AGAIN,
@@ -156,6 +171,20 @@ mod tests {
         }
         gate.failed(Call::Change, &broken, now());
         assert!(seconds_closed(&gate) >= 32.0);
+    }
+
+    #[test]
+    fn after_a_failure_calls_resume_gradually() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.calls(), MOST_CALLS);
+        gate.failed(Call::List, &Error::RateLimited { retry_after: None }, now());
+        gate.succeeded(Call::List);
+        let calls = [0; 4].map(|_| {
+            let calls = gate.calls();
+            gate.succeeded(Call::Change);
+            calls
+        });
+        assert_eq!(calls, [1, 2, 4, 4]);
     }
 
     #[test]

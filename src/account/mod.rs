@@ -6,7 +6,7 @@
 mod gate;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,16 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use gate::Trouble;
-use gate::{Call, Gate};
+use gate::{Call, Gate, MOST_CALLS};
 use state::{Connection, State};
-pub use state::{Report, Setup, View};
+pub use state::{Report, Setup, Told, View, Waits};
 
 use crate::clock::Clock;
 use crate::datafast::{Client, Error, Issued, NewToken, RawKey, SetupError, TokenId};
+use crate::issue::allow::Allow;
 use crate::issue::observed;
+use crate::issue::queue::Waiting;
 use crate::lock::lock;
-
-/// Changes of one account under way at once.
-const CALLS: u32 = 4;
 
 /// Between one list and the next.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
@@ -46,6 +45,8 @@ pub enum Wakeup {
     Resource(ResourceRef),
     /// Look at the account resource of this name again.
     Account(String),
+    /// The labels of this namespace may be others.
+    NamespaceChanged(String),
     /// The account resource of this name is gone.
     AccountGone(String),
     /// A resource is gone.
@@ -103,7 +104,7 @@ pub enum CallError {
 
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
-        let permits = Semaphore::new(CALLS as usize);
+        let permits = Semaphore::new(MOST_CALLS as usize);
         Self { name: name.to_owned(), state: Mutex::default(), permits, wakeups, horizon, clock }
     }
 
@@ -117,10 +118,8 @@ impl Account {
         client: impl FnOnce() -> Result<Client, SetupError>,
         version: String,
         base_url: &str,
-        limit: i32,
     ) -> Result<bool, SetupError> {
         let mut state = lock(&self.state);
-        state.limit = limit.into();
         state.setup = Setup::Ready;
         if state.connection.as_ref().is_some_and(|connection| connection.version == version) {
             return Ok(false);
@@ -142,13 +141,17 @@ impl Account {
     }
 
     /// What a resource sees.
-    pub fn view(&self) -> View {
-        let state = lock(&self.state);
+    pub fn view(&self, resource: &ResourceRef) -> View {
+        let mut state = lock(&self.state);
+        state.tick(self.clock.now());
         View {
             gate: state.gate(),
             snapshot: state.snapshot.clone(),
-            free: state.free(self.clock.now()),
+            slots: state.slots(resource, self.clock.now()),
+            allow: state.allow.clone(),
+            is_doubtful: state.is_doubtful(),
             base_url: state.connection.as_ref().map(|c| c.base_url.clone()),
+            version: state.version,
         }
     }
 
@@ -166,7 +169,13 @@ impl Account {
     /// What the account resource's status says.
     pub fn report(&self) -> Report {
         let state = lock(&self.state);
-        Report { setup: state.setup.clone(), trouble: state.gate.closed().cloned(), snapshot: state.snapshot.clone() }
+        Report {
+            setup: state.setup.clone(),
+            trouble: state.gate.closed().cloned(),
+            snapshot: state.snapshot.clone(),
+            waiting: state.queue.len(),
+            missing: state.is_doubtful().then_some(state.missing),
+        }
     }
 
     /// Whether the account resource is known to be held by our finalizer, as it must be while a resource refers to it.
@@ -185,20 +194,91 @@ impl Account {
         let _ = self.wakeups.send(Wakeup::Account(self.name.clone()));
     }
 
-    /// Wakes a resource at the next list or change of state.
-    pub fn wait(&self, resource: ResourceRef) {
-        lock(&self.state).waiting.insert(resource);
+    /// Sets what the account allows and how many tokens it may have. Returns whether that is something else than before.
+    pub fn set_limits(&self, allow: Allow, limit: i32) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.allow.as_deref();
+        let is_other = before.is_some_and(|before| *before != allow || state.limit != i64::from(limit));
+        (state.allow, state.limit) = (Some(Arc::new(allow)), limit.into());
+        is_other
+    }
+
+    /// Takes note of the tokens that resources say they have: what the next list lacks of them has gone missing.
+    pub fn expect(&self, tokens: BTreeSet<TokenId>) {
+        lock(&self.state).expected = tokens;
+    }
+
+    /// Wakes a resource when what it waits for is there. `seen`: the version of the view that makes it wait.
+    pub fn wait(&self, resource: ResourceRef, waits: Waits, seen: u64) {
+        let is_late = {
+            let mut state = lock(&self.state);
+            match waits == Waits::default() {
+                true => state.waiting.remove(&resource),
+                false => state.waiting.insert(resource.clone(), waits),
+            };
+            waits != Waits::default() && state.version != seen
+        };
+        if is_late {
+            self.wake(resource);
+        }
+    }
+
+    /// Has a resource stand in the queue for a slot, or leave it.
+    pub fn line_up(&self, resource: &ResourceRef, waiting: Option<Waiting>) {
+        let (moves, is_news) = {
+            let mut state = lock(&self.state);
+            let before = state.queue.len();
+            let is_ahead = |waiting: &Waiting| state.queue.values().any(|other| other > waiting);
+            let moves = match waiting {
+                Some(waiting) => {
+                    let has_moved = state.queue.get(resource) != Some(&waiting);
+                    let moves = has_moved && is_ahead(&waiting);
+                    state.queue.insert(resource.clone(), waiting);
+                    moves
+                }
+                None => state.queue.remove(resource).is_some(),
+            };
+            (moves, state.queue.len() != before)
+        };
+        // Those behind it have another place.
+        if moves {
+            self.wake_news();
+        }
+        if is_news {
+            self.look();
+        }
+    }
+
+    /// Puts one that waited for a slot before a restart in its place.
+    pub fn queue_up(&self, resource: ResourceRef, waiting: Waiting) {
+        lock(&self.state).queue.entry(resource).or_insert(waiting);
     }
 
     /// Takes note that a resource waits for nothing.
     pub fn settled(&self, resource: &ResourceRef) {
-        lock(&self.state).waiting.remove(resource);
+        self.wait(resource.clone(), Waits::default(), 0);
+        self.line_up(resource, None);
     }
 
-    /// Wakes all that wait.
-    pub fn wake_waiting(&self) {
-        let waiting = std::mem::take(&mut lock(&self.state).waiting);
-        for resource in waiting {
+    /// Wakes all that wait for a change of the account's state.
+    pub fn wake_news(&self) {
+        self.wake_those(|waits| waits.news);
+    }
+
+    /// Wakes all that waited for a list.
+    pub fn wake_listed(&self, told: Told) {
+        self.wake_those(|waits| {
+            waits.next_list || waits.list.is_some_and(|at| at <= told.begun) || waits.news && told.is_news
+        });
+    }
+
+    fn wake_those(&self, concerned: impl Fn(&Waits) -> bool) {
+        let woken: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.version += 1;
+            state.waiting.extract_if(|_, waits| concerned(waits)).collect()
+        };
+        for (resource, _) in woken {
             self.wake(resource);
         }
     }
@@ -222,54 +302,55 @@ impl Account {
 
     /// How long until the next list is due; none where there is nothing to list with.
     pub fn until_list(&self) -> Option<Duration> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         state.connection.as_ref()?;
+        state.tick(self.clock.now());
         let at = state.due();
         Some(at.duration_since(self.clock.now()).try_into().unwrap_or_default())
     }
 
-    /// Lists the account's tokens if that is due. Returns whether it did.
-    pub async fn poll(&self, interval: Duration) -> bool {
-        let client = {
+    /// Lists the account's tokens if that is due. Returns what came of it, if it did.
+    pub async fn poll(&self, interval: Duration) -> Option<Told> {
+        let (client, start, begun) = {
             let mut state = lock(&self.state);
             let now = self.clock.now();
+            state.tick(now);
             // A shorter interval than when the next list was planned takes effect now.
-            let regular = state.snapshot.as_ref().and_then(|snapshot| snapshot.begun().checked_add(interval).ok());
+            let regular = state.last_list.as_ref().and_then(|last| last.wall.checked_add(interval).ok());
             state.next_list = state.next_list.map(|next| regular.map_or(next, |regular| next.min(regular)));
-            let Some(connection) = &state.connection else { return false };
+            let connection = state.connection.as_ref()?;
             let client = connection.client.clone();
             if state.listing || state.due() > now {
-                return false;
+                return None;
             }
             state.listing = true;
             state.next_list = None;
-            client
+            (client, now, state.begin_list(now, self.clock.steady(), self.horizon))
         };
         let listing = Listing(self);
-        let begun = self.clock.now();
         let answer = client.list_access_tokens().await;
         drop(listing);
         let mut state = lock(&self.state);
         let now = self.clock.now();
         if state.connection.as_ref().is_none_or(|connection| !Arc::ptr_eq(&connection.client, &client)) {
             // The credential changed meanwhile: what the old one saw says nothing of what the new one sees.
-            return false;
+            return None;
         }
         match answer {
             Ok(tokens) => {
                 state.gate.succeeded(Call::List);
                 // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
-                let regular = begun.checked_add(interval).unwrap_or(now).max(now);
+                let regular = start.checked_add(interval).unwrap_or(now).max(now);
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
                 state.next_list = Some(state.next_list.map_or(regular, |wanted| wanted.min(regular)));
-                state.listed(begun, tokens, self.horizon);
+                Some(state.listed(begun, tokens, self.horizon))
             }
             Err(error) => {
                 state.gate.failed(Call::List, &error, now);
                 tracing::warn!(account = self.name, %error, "the account's tokens could not be listed");
+                None
             }
         }
-        true
     }
 
     /// Issues a token, if the request can be sent before `deadline`.
@@ -283,8 +364,10 @@ impl Account {
         if Instant::now() >= deadline || !may_send() {
             return Err(CallError::NotSent);
         }
+        let creating = Creating::begin(self).ok_or(CallError::NotSent)?;
         let answer = client.create_access_token(token).await;
         let mut state = lock(&self.state);
+        creating.end(&mut state);
         let now = self.clock.now();
         match &answer {
             Ok(issued) => {
@@ -322,7 +405,7 @@ impl Account {
                 state.gate.succeeded(Call::Change);
                 state.change(|snapshot| snapshot.revoked(id, now));
                 drop(state);
-                self.wake_waiting();
+                self.wake_news();
             }
             Err(error) => self.note_failure(&mut state, error, now),
         }
@@ -348,15 +431,45 @@ impl Account {
         }
     }
 
-    /// Waits for a turn. While calls fail, they go one at a time.
+    /// Waits for a turn.
     async fn enter(&self) -> Result<(Arc<Client>, tokio::sync::SemaphorePermit<'_>), CallError> {
-        let calls = if lock(&self.state).gate.is_doubtful() { CALLS } else { 1 };
-        let permits = self.permits.acquire_many(calls).await.map_err(|_| CallError::NotSent)?;
+        let share = MOST_CALLS / lock(&self.state).gate.calls();
+        let permits = self.permits.acquire_many(share).await.map_err(|_| CallError::NotSent)?;
         let state = lock(&self.state);
         match (&state.connection, state.gate.closed()) {
             (Some(connection), None) => Ok((connection.client.clone(), permits)),
             _ => Err(CallError::NotSent),
         }
+    }
+}
+
+/// A request for a token under way: it has a slot until its answer tells whether it keeps it.
+struct Creating<'a>(&'a Account);
+
+impl<'a> Creating<'a> {
+    /// None: there is no slot left.
+    fn begin(account: &'a Account) -> Option<Self> {
+        let mut state = lock(&account.state);
+        if state.free(account.clock.now()).is_some_and(|free| free <= 0) {
+            return None;
+        }
+        state.creating += 1;
+        Some(Self(account))
+    }
+}
+
+impl Creating<'_> {
+    /// The answer is there: what it says of the slot is noted under the same lock.
+    fn end(self, state: &mut State) {
+        state.creating -= 1;
+        std::mem::forget(self);
+    }
+}
+
+/// The future that waits for the answer was dropped.
+impl Drop for Creating<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).creating -= 1;
     }
 }
 

@@ -1,14 +1,17 @@
 //! One account's state, behind its lock.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::ResourceRef;
 use super::gate::{Gate, Trouble};
-use crate::datafast::{Client, Token};
+use crate::datafast::{Client, Token, TokenId};
+use crate::issue::allow::Allow;
 use crate::issue::observed;
+use crate::issue::queue::{Slots, Waiting};
 use crate::issue::snapshot::Snapshot;
 
 /// A cap learnt from DataFast's own words is put to the test again after this long.
@@ -30,6 +33,13 @@ pub enum Setup {
     Ready,
 }
 
+/// More than clocks are corrected by between two lists, where nobody sets them.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
+
+/// So many tokens that go missing in one list are not taken for deleted before their keys are tried. People delete tokens
+/// one at a time, and one key that is tried in vain is one call: so two are many.
+const MANY: usize = 2;
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) setup: Setup,
@@ -39,10 +49,53 @@ pub(super) struct State {
     pub(super) limit: i64,
     pub(super) learnt: Option<(i64, Timestamp)>,
     pub(super) next_list: Option<Timestamp>,
+    pub(super) last_list: Option<ListBegun>,
     pub(super) listing: bool,
-    pub(super) waiting: HashSet<ResourceRef>,
+    pub(super) waiting: HashMap<ResourceRef, Waits>,
+    /// Those that wait for a slot.
+    pub(super) queue: HashMap<ResourceRef, Waiting>,
+    /// Requests for tokens under way: each may take a slot.
+    pub(super) creating: i64,
+    pub(super) allow: Option<Arc<Allow>>,
+    /// Tokens that resources say they have.
+    pub(super) expected: BTreeSet<TokenId>,
+    /// How many of them the last list lacked.
+    pub(super) missing: usize,
+    pub(super) version: u64,
     pub(super) in_use: bool,
     pub(super) told: Option<observed::Gate>,
+}
+
+/// What a resource waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// The next list.
+    pub next_list: bool,
+    /// A list that begins at this time or later.
+    pub list: Option<Timestamp>,
+    /// Any change of the account's state.
+    pub news: bool,
+}
+
+/// What a list told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub(super) begun: Timestamp,
+    /// Whether it shows other tokens than were known.
+    pub(super) is_news: bool,
+}
+
+/// When a list began, by both clocks.
+#[derive(Debug)]
+pub(super) struct ListBegun {
+    /// By the wall clock.
+    pub(super) wall: Timestamp,
+    /// As it counts.
+    begun: Timestamp,
+    /// By the steady clock.
+    steady: Duration,
+    /// When the wall clock was found to have gone ahead.
+    jumped: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -60,8 +113,14 @@ pub struct View {
     pub gate: observed::Gate,
     /// The tokens.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Slots left.
-    pub free: Option<i64>,
+    /// Its slots, as this resource sees them.
+    pub slots: Option<Slots>,
+    /// What it allows.
+    pub allow: Option<Arc<Allow>>,
+    /// Another one after each change, and each list.
+    pub version: u64,
+    /// Whether so many tokens went missing in one list that it may be the credential that can't see them.
+    pub is_doubtful: bool,
     /// For `$(BASE_URL)`.
     pub base_url: Option<String>,
 }
@@ -75,6 +134,10 @@ pub struct Report {
     pub trouble: Option<(Trouble, Timestamp)>,
     /// The tokens.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// How many resources wait for a slot.
+    pub waiting: usize,
+    /// How many tokens went missing in the last list, where that is doubtful.
+    pub missing: Option<usize>,
 }
 
 impl State {
@@ -93,6 +156,35 @@ impl State {
         }
     }
 
+    /// Takes note of the time. Where the clock was set back, nothing that was planned by it, or dated, holds any more.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.gate.tick(now);
+        if self.last_list.as_ref().is_some_and(|last| last.wall > now) {
+            self.last_list = None;
+            self.change(Snapshot::distrust);
+            self.next_list = Some(now);
+        }
+    }
+
+    /// When a list began that begins now. Where the clock went ahead, what it skipped counts only after the horizon: what
+    /// was recorded before must not look older than it is.
+    pub(super) fn begin_list(&mut self, now: Timestamp, steady: Duration, horizon: SignedDuration) -> Timestamp {
+        let horizon = Duration::try_from(horizon).unwrap_or(Duration::MAX);
+        let (begun, jumped) = match &self.last_list {
+            Some(last) => {
+                let expected = last.begun.checked_add(steady.saturating_sub(last.steady)).unwrap_or(now);
+                match (now.duration_since(expected) > CLOCK_SLACK, last.jumped) {
+                    (false, _) => (now, None),
+                    (true, Some(jumped)) if steady.saturating_sub(jumped) >= horizon => (now, None),
+                    (true, jumped) => (expected, jumped.or(Some(steady))),
+                }
+            }
+            None => (now, None),
+        };
+        self.last_list = Some(ListBegun { wall: now, begun, steady, jumped });
+        begun
+    }
+
     pub(super) fn due(&self) -> Timestamp {
         let regular = self.next_list.unwrap_or(Timestamp::MIN);
         self.gate.closed().map_or(regular, |(_, until)| *until)
@@ -106,7 +198,16 @@ impl State {
         self.snapshot.as_ref()?;
         let learnt = self.learnt.filter(|(_, at)| now.duration_since(*at) < LEARNT_LIMIT_HOLDS);
         let limit = learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
-        Some(limit - self.total())
+        Some(limit - self.total() - self.creating)
+    }
+
+    pub(super) fn slots(&self, resource: &ResourceRef, now: Timestamp) -> Option<Slots> {
+        let others = self.queue.iter().filter(|(other, _)| *other != resource);
+        Some(Slots { free: self.free(now)?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
+    }
+
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.missing >= MANY
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
@@ -115,13 +216,26 @@ impl State {
         }
     }
 
-    pub(super) fn listed(&mut self, begun: Timestamp, tokens: Vec<Token>, horizon: SignedDuration) {
+    pub(super) fn listed(&mut self, begun: Timestamp, tokens: Vec<Token>, horizon: SignedDuration) -> Told {
+        let before = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
         match &mut self.snapshot {
             Some(snapshot) => Arc::make_mut(snapshot).listed(begun, tokens),
             None => self.snapshot = Some(Arc::new(Snapshot::new(horizon, begun, tokens))),
         }
+        let was_learnt = self.learnt;
         if self.learnt.is_some_and(|(limit, _)| self.total() > limit) {
             self.learnt = None;
         }
+        let was_doubtful = self.is_doubtful();
+        let now = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
+        let lacks = |snapshot: &Snapshot| {
+            self.expected.iter().filter(|id| snapshot.get(id).is_none() && !snapshot.has_revoked(id)).count()
+        };
+        self.missing = self.snapshot.as_deref().map_or(0, lacks);
+        Told { begun, is_news: before != now || was_learnt != self.learnt || was_doubtful != self.is_doubtful() }
     }
+}
+
+fn ids(snapshot: &Snapshot) -> BTreeSet<TokenId> {
+    snapshot.tokens().map(|listed| listed.token.id.clone()).collect()
 }

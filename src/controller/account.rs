@@ -15,13 +15,16 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::observe::{owner_id, status_record};
 use super::status::{self, Say, conditions};
 use super::{Context, Error, pauses, token, unclaimed, words};
 use crate::account::{Account, Report, Setup, Trouble};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
 use crate::datafast::{Client, RawKey};
+use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
 use crate::issue::observed::Gate;
+use crate::issue::queue::{Priority, Waiting};
 use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
 use crate::lock::lock;
@@ -73,6 +76,9 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         tell(&account, &users);
         return Ok(Requeue::await_change());
     };
+    if account.set_limits(allow(resource), resource.token_limit()) {
+        users.iter().for_each(|user| account.wake(token::reference(user)));
+    }
     if connect(resource, ctx, &account).await? {
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
@@ -82,17 +88,39 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
             account.wake(token::reference(user));
         }
     }
+    account.expect(users.iter().filter_map(|user| status_record(user).token_id).collect());
+    if account.report().snapshot.is_none() {
+        users.iter().for_each(|user| queue_up(&account, user));
+    }
     let listed = account.poll(resource.poll_interval()).await;
     tell(&account, &users);
     let report = account.report();
-    if listed {
-        account.wake_waiting();
+    if let Some(told) = listed {
+        account.wake_listed(told);
         wake_stirred(&account, &users, report.snapshot.as_deref(), ctx.now());
     }
     write_status(resource, cx, &report, &users).await?;
     let poll = resource.poll_interval();
     let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
+}
+
+fn allow(resource: &DataFastAccount) -> Allow {
+    let allow = &resource.spec.allow;
+    Allow {
+        permissions: allow.permissions.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
+        website_ids: allow.website_ids.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
+        most_per_namespace: allow.max_tokens_per_namespace.and_then(|most| usize::try_from(most).ok()),
+    }
+}
+
+/// One that waited for a slot when the last process ended keeps its place.
+fn queue_up(account: &Account, user: &DataFastAccessToken) {
+    let status = status_record(user);
+    if let Some(since) = status.waiting_since {
+        let priority = if status.ready { Priority::Rotation } else { Priority::New };
+        account.queue_up(token::reference(user), Waiting { priority, since, owner: owner_id(user) });
+    }
 }
 
 /// An account's resource is gone, with or without our leave: its users hear of it.
@@ -184,7 +212,7 @@ async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -
     let version = credential.fingerprint(base_url);
     let observer = ctx.metrics.clone();
     let new = || Client::new(base_url, credential, observer);
-    match account.connect(new, version, base_url, resource.token_limit()) {
+    match account.connect(new, version, base_url) {
         Ok(is_new) => Ok(is_new),
         Err(error) => {
             account.disconnect(Setup::NoTransport(error.to_string()));
@@ -206,7 +234,7 @@ fn tell(account: &Account, users: &[Arc<DataFastAccessToken>]) {
     if shows(&before) || shows(&now) {
         users.iter().for_each(|user| account.wake(token::reference(user)));
     }
-    account.wake_waiting();
+    account.wake_news();
 }
 
 /// Wakes the resources for which the list has news, by what their status says.
@@ -218,9 +246,9 @@ fn wake_stirred(account: &Account, users: &[Arc<DataFastAccessToken>], snapshot:
 }
 
 fn is_stirred(resource: &DataFastAccessToken, snapshot: &Snapshot, now: Timestamp) -> bool {
-    let record = super::observe::status_record(resource);
+    let record = status_record(resource);
     let status = resource.status.clone().unwrap_or_default();
-    let owner = super::observe::owner_id(resource);
+    let owner = owner_id(resource);
     let shown = |at: Option<&Time>| at.map(|time| time.0);
     let listed = |id: &str| snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
     let is_news = |id: &str, at: Option<Timestamp>| {
@@ -276,11 +304,7 @@ async fn write_status(
         conditions: conditions(&before.conditions, &say),
         ..before.clone()
     };
-    let is_waiting = |user: &&Arc<DataFastAccessToken>| {
-        let conditions = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        status::ready_reason(conditions) == Some("WaitingForSlot")
-    };
-    new.waiting = Some(count(users.iter().filter(is_waiting).count()));
+    new.waiting = Some(count(report.waiting));
     if let Some(snapshot) = &report.snapshot {
         let tally = unclaimed::tally(ctx, &cx.secrets, snapshot, now);
         let limit = resource.token_limit();
@@ -300,12 +324,18 @@ async fn write_status(
     if new == before {
         return Ok(());
     }
+    let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
+    let appeared: Vec<String> = new.unclaimed.iter().filter(is_new).map(unclaimed_note).collect();
     let is_news = status::ready_reason(&before.conditions) != Some(reason);
     let mut written = resource.clone();
     written.status = Some(new);
     let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
     if status::write(&api, written, "the account").await?.is_none() {
         return Ok(());
+    }
+    for note in appeared {
+        tracing::warn!(note, "an unclaimed token appeared");
+        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", note).await;
     }
     if is_news {
         tracing::info!(reason, message, "the account's Ready has another reason");
@@ -315,6 +345,15 @@ async fn write_status(
         }
     }
     Ok(())
+}
+
+fn unclaimed_note(token: &UnclaimedToken) -> String {
+    format!(
+        "Token {} ({}, {:?}) was issued by this cluster, and no resource names it: revoke it at DataFast if nobody needs it",
+        token.token_id,
+        token.display_key.as_deref().unwrap_or("its key is not shown"),
+        token.token_name.as_deref().unwrap_or_default()
+    )
 }
 
 /// Ready, stalled, reason, message.
@@ -333,7 +372,15 @@ fn verdict(report: &Report) -> (bool, bool, &'static str, String) {
         (_, Some((Trouble::Unavailable(why), at))) => {
             (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
         }
-        (_, None) => (true, false, "Connected", "DataFast takes the credential".to_owned()),
+        (_, None) => match report.missing {
+            Some(missing) => {
+                let text = format!(
+                    "DataFast's list lacks {missing} tokens that it showed to resources: most likely this credential can't see what another one created. Nothing is issued in their place unless DataFast refuses their keys too. Give the account the former credential back, or delete those tokens at DataFast"
+                );
+                (false, true, "TokensVanished", text)
+            }
+            None => (true, false, "Connected", "DataFast takes the credential".to_owned()),
+        },
     }
 }
 

@@ -66,7 +66,7 @@ impl Work<'_> {
             key_sha256: Some(placeholder.fingerprint(&id)),
             ..SecretRecord::default()
         };
-        let view = self.account.view();
+        let view = self.view();
         let secret = Recipe::new(&self.resource, &record, &placeholder, &view).secret(self.secret.as_ref());
         match self.secrets.write(&secret, true).await {
             Ok(_) => Ok(Ok(())),
@@ -87,7 +87,7 @@ impl Work<'_> {
         }
     }
 
-    /// Sends the request in a task of its own: whatever becomes of this look, the answer is taken in.
+    /// Sends the request.
     pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause) {
         let Desired { scope, requests, .. } = desired(&self.resource);
         let marker =
@@ -103,8 +103,8 @@ impl Work<'_> {
             memory.local.in_flight = Some(nonce.clone());
         }
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
-        let (spec_hash, this) = (scope.hash(), token::reference(&self.resource));
-        let task = self.ctx.requests.spawn(async move {
+        let spec_hash = scope.hash();
+        self.call(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
             let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
             let now = ctx.now();
@@ -128,10 +128,8 @@ impl Work<'_> {
                 give_up(&account, &token_id).await;
                 lock(&memory).let_go();
             }
-            // Whoever began this may have given up waiting.
-            account.wake(this);
-        });
-        let _ = task.await;
+        })
+        .await;
     }
 
     pub(super) async fn swap(&mut self, record: SecretRecord) -> Result<(), Error> {
@@ -139,7 +137,7 @@ impl Work<'_> {
             lock(&self.memory).let_go();
             return Ok(());
         };
-        let view = self.account.view();
+        let view = self.view();
         let resource = self.resource.clone();
         let recipe = Recipe::new(&resource, &record, &key, &view);
         let secret = recipe.secret(self.secret.as_ref());
@@ -177,7 +175,7 @@ impl Work<'_> {
 
     pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
         let Some(key) = self.key_in_secret() else { return Ok(()) };
-        let view = self.account.view();
+        let view = self.view();
         let resource = self.resource.clone();
         let recipe = Recipe::new(&resource, &record, &key, &view);
         let secret = recipe.secret(self.secret.as_ref());

@@ -12,6 +12,7 @@ mod perform;
 mod restart;
 mod run;
 mod secret;
+mod standing;
 mod status;
 mod token;
 mod unclaimed;
@@ -23,7 +24,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
 use crate::account::Accounts;
@@ -45,6 +48,8 @@ pub(crate) struct Context {
     /// One for each watched namespace, or one for all.
     pub(crate) tokens: Vec<Store<DataFastAccessToken>>,
     pub(crate) account_resources: Store<DataFastAccount>,
+    /// Of all namespaces; none where only some are looked after.
+    pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     /// Requests under way: they are waited for at the end.
     pub(crate) requests: tokio_util::task::TaskTracker,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 
@@ -14,11 +15,13 @@ use super::{Context, status};
 use crate::account::View;
 use crate::api::{DataFastAccessToken, DeletionPolicy, WhenFull, names};
 use crate::datafast::{RawKey, Token, TokenId};
+use crate::issue::allow::Standing;
 use crate::issue::marker::{Marker, OwnerId};
 use crate::issue::observed::{
     AccountView, Desired, Expiry, Local, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
+use crate::issue::verdict::Reason;
 
 /// What the user wants of a resource.
 pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
@@ -63,6 +66,7 @@ pub(super) struct Scene<'a> {
     pub(super) secret_name: &'a str,
     pub(super) view: &'a View,
     pub(super) local: &'a Local,
+    pub(super) standing: Standing,
     pub(super) now: Timestamp,
 }
 
@@ -80,7 +84,10 @@ impl<'a> Scene<'a> {
             account: AccountView {
                 gate: self.view.gate.clone(),
                 snapshot: self.view.snapshot.as_deref(),
-                free: self.view.free,
+                slots: self.view.slots.clone(),
+                allow: self.view.allow.as_deref(),
+                standing: self.standing,
+                is_doubtful: self.view.is_doubtful,
             },
             local: self.local,
             taken: self.taken(ctx),
@@ -145,6 +152,12 @@ fn names_token(resource: &DataFastAccessToken, token: &Token, marker: Option<&Ma
     status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == owner_id(resource))
 }
 
+/// Where a resource waits for a slot: since when `Ready` is as it is.
+fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
+    let ready = conditions.iter().find(|condition| condition.type_ == names::READY)?;
+    (ready.reason == Reason::WaitingForSlot.as_str()).then_some(ready.last_transition_time.0)
+}
+
 pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
     let Some(status) = &resource.status else { return StatusRecord::default() };
     let parse = |id: &String| TokenId::parse(id).ok();
@@ -153,6 +166,7 @@ pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
         attempt: status.token_name.as_deref().and_then(Marker::of_name).map(|marker| marker.nonce),
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
         ready: status::is_true(&status.conditions, names::READY),
+        waiting_since: waiting_since(&status.conditions),
         rotate_request: status.rotate_request.as_deref().and_then(Request::parse),
     }
 }

@@ -1,6 +1,7 @@
 //! The actions. Each does one thing on one side, and notes in memory what came of it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
@@ -8,15 +9,19 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use super::memory::Memory;
-use super::observe::desired;
+use super::observe::{desired, owner_id};
 use super::secret::Secrets;
 use super::{Context, Error, token};
-use crate::account::{Account, CallError};
+use crate::account::{Account, CallError, View};
 use crate::api::{DataFastAccessToken, names};
 use crate::datafast::{self, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::observed::Proof;
+use crate::issue::queue::{Priority, Waiting};
 use crate::lock::lock;
+
+/// How long a look waits for DataFast.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of an action.
 pub(super) enum Performed {
@@ -34,6 +39,8 @@ pub(super) struct Work<'a> {
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) account: Arc<Account>,
     pub(super) secrets: Secrets,
+    /// The account is for other namespaces.
+    pub(super) is_outside: bool,
 }
 
 impl<'a> Work<'a> {
@@ -44,11 +51,15 @@ impl<'a> Work<'a> {
         account: Arc<Account>,
         secrets: Api<Secret>,
     ) -> Self {
-        Self { ctx, resource, secret: None, memory, account, secrets: Secrets(secrets) }
+        Self { ctx, resource, secret: None, memory, account, secrets: Secrets(secrets), is_outside: false }
     }
 
     pub(super) fn api(&self) -> Api<DataFastAccessToken> {
         Api::namespaced(self.ctx.client.clone(), &self.resource.namespace().unwrap_or_default())
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.account.view(&token::reference(&self.resource))
     }
 
     pub(super) async fn read_secret(&mut self) -> Result<(), Error> {
@@ -123,56 +134,62 @@ impl<'a> Work<'a> {
         self.take_over(patched)
     }
 
-    async fn prove(&mut self, token_id: TokenId) {
-        let Some(key) = self.key_in_secret() else { return };
-        let answer = self.account.probe(&key).await;
-        let mut memory = lock(&self.memory);
-        match answer {
-            Ok(proven) => {
-                let key_sha256 = key.fingerprint(token_id.as_str());
-                memory.local.proof = Some(Proof { token_id, key_sha256, proven });
-                memory.local.unproved = None;
-            }
-            // The account's gate may stay open: a refusal of this call says nothing of others.
-            Err(CallError::DataFast(error)) => {
-                memory.local.unproved = Some(memory.refused(error.to_string(), self.ctx.now()))
-            }
-            Err(CallError::NotSent) => {}
+    /// Has a call made in a task of its own, and waits for it a little: whatever becomes of this look, the answer is
+    /// taken in, and an account that is slow takes no turns from others.
+    pub(super) async fn call(&self, call: impl Future<Output = ()> + Send + 'static) {
+        let mut task = self.ctx.requests.spawn(call);
+        if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
+            let (account, this) = (self.account.clone(), token::reference(&self.resource));
+            self.ctx.requests.spawn(async move {
+                let _ = task.await;
+                account.wake(this);
+            });
         }
     }
 
-    async fn revoke(&mut self, token_id: TokenId, cause: RevokeCause) {
-        let listed = self.account.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
-        let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
-        let answer = self.account.revoke(&token_id).await;
-        let note = {
-            let mut memory = lock(&self.memory);
-            let is_held = memory.local.held.as_ref().is_some_and(|held| held.token_id == token_id);
-            match &answer {
-                Ok(()) => {
-                    memory.local.denied.remove(&token_id);
-                    self.ctx.metrics.revoked(token::KIND, cause.as_str());
-                    tracing::info!(token_id = token_id.as_str(), cause = cause.as_str(), "revoked a token");
-                    if is_held {
-                        memory.let_go();
-                    }
-                    Some(format!("Token {token_id}{key} was revoked: {}", cause.as_str()))
+    async fn prove(&mut self, token_id: TokenId) {
+        let Some(key) = self.key_in_secret() else { return };
+        lock(&self.memory).local.is_calling = true;
+        let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
+        self.call(async move {
+            let answer = account.probe(&key).await;
+            let mut memory = lock(&memory);
+            let at = ctx.now();
+            memory.local.is_calling = false;
+            match answer {
+                Ok(proven) => {
+                    let key_sha256 = key.fingerprint(token_id.as_str());
+                    memory.local.proof = Some(Proof { token_id, key_sha256, proven, at });
+                    memory.local.unproved = None;
                 }
-                Err(CallError::DataFast(datafast::Error::NotFound | datafast::Error::Rejected { .. })) => {
-                    memory.local.denied.insert(token_id.clone(), self.ctx.now());
-                    if is_held {
-                        memory.let_go();
-                    }
-                    None
-                }
-                // The account's gate tells the rest.
-                Err(_) => None,
+                // The account's gate may stay open: a refusal of this call says nothing of others.
+                Err(CallError::DataFast(error)) => memory.local.unproved = Some(memory.refused(error.to_string(), at)),
+                Err(CallError::NotSent) => {}
             }
-        };
-        if let Some(note) = note {
-            let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
-            self.tell(reason, &note).await;
+        })
+        .await;
+    }
+
+    async fn revoke(&mut self, token_id: TokenId, cause: RevokeCause) {
+        if cause == RevokeCause::MadeRoom {
+            let owner = owner_id(&self.resource);
+            let waiting = Waiting { priority: Priority::MadeRoom, since: self.ctx.now(), owner };
+            self.account.line_up(&token::reference(&self.resource), Some(waiting));
         }
+        lock(&self.memory).local.is_calling = true;
+        let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
+        let about = self.resource.object_ref(&());
+        let listed = self.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
+        let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
+        self.call(async move {
+            let answer = account.revoke(&token_id).await;
+            if note_revoked(&ctx, &memory, &token_id, cause, &answer) {
+                let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
+                let note = format!("Token {token_id}{key} was revoked: {}", cause.as_str());
+                ctx.events.normal(&about, reason, note).await;
+            }
+        })
+        .await;
     }
 
     async fn delete_secret(&mut self) -> Result<(), Error> {
@@ -216,4 +233,33 @@ impl<'a> Work<'a> {
     pub(super) async fn warn(&self, reason: &str, note: &str) {
         self.ctx.events.warning(&self.resource.object_ref(&()), reason, note.to_owned()).await;
     }
+}
+
+/// Takes note of what came of a revocation. Returns whether the token is gone.
+fn note_revoked(
+    ctx: &Context,
+    memory: &Mutex<Memory>,
+    token_id: &TokenId,
+    cause: RevokeCause,
+    answer: &Result<(), CallError>,
+) -> bool {
+    let mut memory = lock(memory);
+    memory.local.is_calling = false;
+    let is_held = memory.local.held.as_ref().is_some_and(|held| held.token_id == *token_id);
+    match answer {
+        Ok(()) => {
+            memory.local.denied.remove(token_id);
+            ctx.metrics.revoked(token::KIND, cause.as_str());
+            tracing::info!(token_id = token_id.as_str(), cause = cause.as_str(), "revoked a token");
+        }
+        Err(CallError::DataFast(datafast::Error::NotFound | datafast::Error::Rejected { .. })) => {
+            memory.local.denied.insert(token_id.clone(), ctx.now());
+        }
+        // The account's gate tells the rest.
+        Err(_) => return false,
+    }
+    if is_held {
+        memory.let_go();
+    }
+    answer.is_ok()
 }

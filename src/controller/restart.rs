@@ -6,10 +6,13 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::json;
 
 use super::perform::Work;
-use super::{Error, words};
+use super::{Error, pauses, words};
 use crate::api::{RolloutTarget, names};
 use crate::datafast::TokenId;
 use crate::lock::lock;
+
+/// After the first, with pauses of 3 seconds in all.
+const TRIES: usize = 5;
 
 /// What became of one workload.
 enum Outcome {
@@ -45,15 +48,23 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Tries it some times: a restart that is missed is not made good for later.
     async fn restart_one(&self, target: &RolloutTarget, at: Timestamp) -> Result<Outcome, Error> {
+        for pause in pauses().take(TRIES) {
+            match self.try_restart(target, at).await {
+                Err(kube::Error::Api(refusal)) if is_passing(&refusal) => tokio::time::sleep(pause).await,
+                outcome => return refused(outcome),
+            }
+        }
+        refused(self.try_restart(target, at).await)
+    }
+
+    async fn try_restart(&self, target: &RolloutTarget, at: Timestamp) -> kube::Result<Outcome> {
         let kind = GroupVersionKind::gvk("apps", "v1", &format!("{:?}", target.kind));
         let namespace = self.resource.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.ctx.client.clone(), namespace, &ApiResource::from_gvk(&kind));
-        let workload = match api.get(&target.name).await {
-            Ok(workload) => workload,
-            Err(error) => return refused(error),
-        };
+        let workload = api.get(&target.name).await?;
         let pointer = format!("/spec/template/metadata/annotations/{}", names::RESTARTED_AT.replace('/', "~1"));
         let restarted = workload.data.pointer(&pointer).and_then(|value| value.as_str()?.parse::<Timestamp>().ok());
         if restarted.is_some_and(|restarted| restarted >= at) {
@@ -62,17 +73,20 @@ impl Work<'_> {
         let annotations = json!({ names::RESTARTED_AT: at.to_string() });
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        match api.patch(&target.name, &params, &Patch::Merge(patch)).await {
-            Ok(_) => Ok(Outcome::Restarted),
-            Err(error) => refused(error),
-        }
+        api.patch(&target.name, &params, &Patch::Merge(patch)).await?;
+        Ok(Outcome::Restarted)
     }
 }
 
+/// Busy, or a webhook that does not answer.
+fn is_passing(refusal: &kube::core::Status) -> bool {
+    refusal.code == 429 || refusal.code >= 500
+}
+
 /// What the API server says no to is no reason to hold back anything; where it can't be reached, it is tried again.
-fn refused(error: kube::Error) -> Result<Outcome, Error> {
-    match error {
-        kube::Error::Api(_) => Ok(Outcome::Refused(words(&error))),
-        error => Err(error.into()),
+fn refused(outcome: kube::Result<Outcome>) -> Result<Outcome, Error> {
+    match outcome {
+        Err(error @ kube::Error::Api(_)) => Ok(Outcome::Refused(words(&error))),
+        other => Ok(other?),
     }
 }

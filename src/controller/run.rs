@@ -120,6 +120,21 @@ pub async fn run(
         synced.extend([tokens.synced, secrets.synced]);
     }
 
+    // Where only some namespaces are looked after, their labels are read one by one.
+    let namespaces = settings.watch_namespaces.is_empty().then(|| {
+        let watch = watch(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
+        synced.push(watch.synced);
+        let changed = wakeups.clone();
+        let events = watch.events.for_each(move |event| {
+            if let Ok(watcher::Event::Apply(namespace)) = event {
+                let _ = changed.send(Wakeup::NamespaceChanged(namespace.name_any()));
+            }
+            std::future::ready(())
+        });
+        (watch.store, events)
+    });
+    let (namespaces, namespace_events) = namespaces.unzip();
+
     let ctx = Arc::new(Context {
         accounts: Accounts::new(wakeups, horizon, settings.clock.clone()),
         memories: memory::Memories::default(),
@@ -129,12 +144,22 @@ pub async fn run(
         cluster,
         tokens: token_controllers.iter().map(Controller::store).collect(),
         account_resources: account_controller.store(),
+        namespaces,
         requests: TaskTracker::new(),
         settings,
         client: client.clone(),
     });
 
     let mut running = Vec::new();
+    if let Some(events) = namespace_events {
+        let stop = stop.clone();
+        running.push(tokio::spawn(async move {
+            tokio::select! {
+                () = events => {}
+                () = stop.cancelled() => {}
+            }
+        }));
+    }
     let (account_trigger, account_woken) = unbounded_channel();
     let mut watched: Vec<Watched> = Vec::new();
     for ((controller, secrets), scope) in token_controllers.into_iter().zip(secret_streams).zip(&scopes) {
@@ -344,11 +369,22 @@ async fn route(
             Some(Wakeup::Account(name)) => {
                 let _ = accounts.send(ObjectRef::new(&name));
             }
+            Some(Wakeup::NamespaceChanged(namespace)) => {
+                let users = ctx.tokens.iter().flat_map(Store::state);
+                let concerned = |user: &Arc<DataFastAccessToken>| {
+                    user.namespace().as_deref() == Some(&namespace) && ctx.selector_of(user.account_name()).is_some()
+                };
+                for user in users.filter(concerned) {
+                    ctx.accounts.get(user.account_name()).wake(token::reference(&user));
+                }
+            }
             Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
             Some(Wakeup::ResourceGone { resource, uid, account }) => {
                 let account = ctx.accounts.get(&account);
                 give_up(&ctx, &uid, account.clone());
                 account.settled(&resource);
+                // Another one of its namespace may be allowed now.
+                account.wake_news();
                 // Its finalizer may have waited for this resource.
                 account.look();
             }

@@ -13,11 +13,12 @@ use kube::runtime::reflector::ObjectRef;
 use super::observe::{Scene, desired};
 use super::perform::{Performed, Work};
 use super::{Context, Error, status, words};
-use crate::account::{ResourceRef, Setup};
+use crate::account::{ResourceRef, Setup, Waits};
 use crate::api::DataFastAccessToken;
 use crate::datafast::TokenId;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::{Facts, Mirror, Retiring, facts};
+use crate::issue::observed::Gate;
 use crate::issue::record::Request;
 use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
@@ -83,13 +84,14 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
         }
         other => other?,
     }
+    work.read_namespace().await?;
     for _ in 0..MOST_STEPS {
         if lock(&work.memory).is_gone() {
             return Ok(Requeue::await_change());
         }
-        let (decision, say) = judge(&work);
+        let (decision, say, seen) = judge(&work);
         tracing::debug!(action = ?decision.action, reason = decision.verdict.reason.as_str(), "decided");
-        match decision.action {
+        match decision.action.clone() {
             Action::Rest => {
                 if let Some(say) = say {
                     write_status(&mut work, &decision.verdict, say.status).await?;
@@ -100,9 +102,9 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
                         work.warn("OldTokenStillInUse", &note).await;
                     }
                 }
-                return Ok(rest(&work, &decision));
+                return Ok(rest(&work, decision, seen));
             }
-            Action::Pause => return Ok(rest(&work, &decision)),
+            Action::Pause => return Ok(rest(&work, decision, seen)),
             action => match work.perform(action).await? {
                 Performed::Goes => {}
                 Performed::Gone => {
@@ -130,17 +132,18 @@ struct Say {
 
 type Status = crate::api::DataFastAccessTokenStatus;
 
-fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>) {
+fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
     let clock = &*work.ctx.settings.clock;
     let (local, last_used_written) = {
         let mut memory = lock(&work.memory);
         (memory.look(clock), memory.last_used_written)
     };
     let now = clock.now();
-    let view = work.account.view();
+    let view = work.view();
     let secret_name = work.resource.secret_name();
     let (resource, secret): (&DataFastAccessToken, Option<&Secret>) = (&work.resource, work.secret.as_ref());
-    let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, now };
+    let standing = work.standing();
+    let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, standing, now };
     let (desired, observed) = (desired(&work.resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
     let say = (decision.action == Action::Rest).then(|| {
@@ -150,7 +153,7 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>) {
         let status = status::status(&work.resource, &decision.verdict, &facts, last_used_written, now);
         Box::new(Say { status, used_again: used_again(&work.resource, &facts) })
     });
-    (decision, say)
+    (decision, say, view.version)
 }
 
 fn used_again(resource: &DataFastAccessToken, facts: &Facts<'_>) -> Vec<String> {
@@ -164,15 +167,16 @@ fn used_again(resource: &DataFastAccessToken, facts: &Facts<'_>) -> Vec<String> 
 }
 
 /// Nothing to do: when to look again, beside when something changes.
-fn rest(work: &Work<'_>, decision: &Decision) -> Requeue {
+fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     lock(&work.memory).retries = super::pauses();
-    let wake = &decision.wake;
+    let wake = decision.wake;
+    let waits = Waits { next_list: wake.next_list, list: wake.list, news: wake.news };
     let this = reference(&work.resource);
-    if wake.account || wake.list.is_some() {
-        work.account.wait(this);
-    } else {
-        work.account.settled(&this);
+    // Who is at work, or can do nothing while calls are held back, keeps its place.
+    if decision.action != Action::Pause && work.view().gate == Gate::Open {
+        work.account.line_up(&this, wake.slot);
     }
+    work.account.wait(this, waits, seen);
     if let Some(at) = wake.list {
         work.account.want_list(at);
     }

@@ -10,6 +10,7 @@ use super::issuing::{swapped, token_needed};
 use super::look::{Look, desired_scope_fits};
 use super::marker::Nonce;
 use super::observed::{Desired, Gate, Observed, SecretView};
+use super::queue::Waiting;
 use super::record::{Attempt, Cause, SecretRecord};
 use super::snapshot::Listed;
 use super::superseded::{Retirement, next_retirement, retiring, superseded_tokens};
@@ -119,20 +120,30 @@ impl RevokeCause {
 }
 
 /// When to look at the resource again, beside when it changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wake {
     /// At this time.
     pub at: Option<Timestamp>,
     /// When a list that began at or after this time is there.
     pub list: Option<Timestamp>,
-    /// At the next list, or when the account's state changes.
-    pub account: bool,
+    /// At the next list, whatever it shows.
+    pub next_list: bool,
+    /// When the account's state changes: its gate, its tokens, its slots, what it allows.
+    pub news: bool,
+    /// When a slot is free, after those that are served first.
+    pub slot: Option<Waiting>,
 }
 
 impl Wake {
     pub(super) fn earliest(self, other: Self) -> Self {
         let min = |a: Option<Timestamp>, b: Option<Timestamp>| a.into_iter().chain(b).min();
-        Self { at: min(self.at, other.at), list: min(self.list, other.list), account: self.account || other.account }
+        Self {
+            at: min(self.at, other.at),
+            list: min(self.list, other.list),
+            next_list: self.next_list || other.next_list,
+            news: self.news || other.news,
+            slot: self.slot.or(other.slot),
+        }
     }
 
     pub(super) fn at(at: Timestamp) -> Self {
@@ -143,8 +154,12 @@ impl Wake {
         Self { list: Some(after), ..Self::default() }
     }
 
-    pub(super) fn account() -> Self {
-        Self { account: true, ..Self::default() }
+    pub(super) fn next_list() -> Self {
+        Self { next_list: true, ..Self::default() }
+    }
+
+    pub(super) fn news() -> Self {
+        Self { news: true, ..Self::default() }
     }
 }
 
@@ -162,13 +177,15 @@ pub struct Decision {
 type Rule = fn(&Look) -> Option<Decision>;
 
 /// In this order: what was begun is finished, then what is in excess goes, then what is missing comes.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 12] = [
     request_under_way,
     key_held,
     restarts,
     suspended,
     expired,
     superseded_tokens,
+    not_allowed,
+    hidden,
     foreign_secret,
     adoption,
     token_needed,
@@ -194,6 +211,10 @@ fn next_time(look: &Look<'_>) -> Wake {
 }
 
 fn request_under_way(look: &Look<'_>) -> Option<Decision> {
+    if look.seen.local.is_calling {
+        let verdict = look.verdict(look.at_work(), "Waiting for DataFast's answer");
+        return Some(Decision { action: Action::Pause, verdict, wake: Wake::default() });
+    }
     look.seen.local.in_flight.as_ref()?;
     look.wait(look.at_work(), "Waiting for DataFast's answer", Wake::default())
 }
@@ -247,6 +268,40 @@ fn suspended(look: &Look<'_>) -> Option<Decision> {
     look.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Wake::default())
 }
 
+/// What was issued before stays as it is.
+fn not_allowed(look: &Look<'_>) -> Option<Decision> {
+    let account = &look.seen.account;
+    let why = account.allow?.forbids(&look.desired.scope, account.standing)?;
+    let message = format!(
+        "DataFastAccount {:?} forbids it: {why}. Ask for less, or have the account's owner allow it",
+        look.seen.names.account
+    );
+    look.wait(Reason::NotAllowed, message, Wake::news())
+}
+
+/// The list lacks the token, and so many others that the credential may be one that can't see them: then the key
+/// itself tells whether its token is still there.
+fn hidden(look: &Look<'_>) -> Option<Decision> {
+    let (id, is_alive) = match &look.holding {
+        Holding::Missing(id) => (id, false),
+        Holding::Hidden(id) => (id, true),
+        _ => return None,
+    };
+    if !is_alive {
+        if let Some(failed) = look.seen.local.unproved.as_ref().filter(|failed| look.now < failed.retry_at) {
+            let message = format!("Whether token {id} is still there could not be found out: {}", failed.message);
+            return look.wait(Reason::ApiUnavailable, message, Wake::at(failed.retry_at));
+        }
+        let prove = Action::Prove { token_id: (*id).clone() };
+        return look.closed().or_else(|| look.act(prove));
+    }
+    let message = format!(
+        "Token {id} works, but the credential of DataFastAccount {:?} can't see it: give the account the credential back that issued it, or delete the token at DataFast for a new one",
+        look.seen.names.account
+    );
+    look.wait(Reason::Issued, message, Wake::news().earliest(Wake::at(look.proven_until())))
+}
+
 fn conflict(look: &Look<'_>, why: &str) -> String {
     let name = look.seen.names.secret;
     format!(
@@ -261,7 +316,7 @@ fn look_again(look: &Look<'_>) -> Timestamp {
 
 fn foreign_secret(look: &Look<'_>) -> Option<Decision> {
     let Holding::Foreign(why) = &look.holding else { return None };
-    let wake = Wake { at: Some(look_again(look)), account: true, list: None };
+    let wake = Wake::at(look_again(look)).earliest(Wake::news());
     look.wait(Reason::SecretConflict, conflict(look, why), wake)
 }
 
@@ -342,7 +397,7 @@ fn settled(look: &Look<'_>) -> Decision {
         }
         _ => look.closed().unwrap_or_else(|| {
             let message = format!("Waiting for DataFast's list to confirm the token in Secret {name:?}");
-            rest(if look.works { Reason::Issued } else { Reason::Issuing }, message, Wake::account())
+            rest(if look.works { Reason::Issued } else { Reason::Issuing }, message, Wake::next_list())
         }),
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
     if !look.seen.claimed {
         return act(Action::Rest);
     }
-    if look.seen.local.in_flight.is_some() {
+    if look.seen.local.in_flight.is_some() || look.seen.local.is_calling {
         return wait(look, "DataFast's answer to a request", Wake::default());
     }
     let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
@@ -33,6 +33,9 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         let message = closed.verdict.message;
         closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
         return closed;
+    }
+    if let Holding::Missing(id) = &look.holding {
+        return act(Action::Prove { token_id: (*id).clone() });
     }
     match (remains, unresolved) {
         (Some(Remains::Token(token_id)), _) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
@@ -60,6 +63,9 @@ pub(super) fn expired(look: &Look<'_>) -> Option<Decision> {
     if let Some(closed) = look.closed().filter(|_| remains.is_some() || is_unknown) {
         let message = format!("{over}; its token is still to be revoked. {}", closed.verdict.message);
         return look.wait(Reason::Expired, message, closed.wake);
+    }
+    if let Holding::Missing(id) = &look.holding {
+        return look.act(Action::Prove { token_id: (*id).clone() });
     }
     match remains {
         Some(Remains::Token(token_id)) => look.act(Action::Revoke { token_id, cause: RevokeCause::Expired }),
@@ -111,7 +117,8 @@ fn is_the_secrets(look: &Look<'_>, id: &TokenId) -> bool {
 /// Whether a token that status names is known to be gone: a list that began after all that we did doesn't show it.
 fn is_gone(look: &Look<'_>, id: &TokenId) -> bool {
     let Some(snapshot) = look.seen.account.snapshot else { return false };
-    if snapshot.get(id).is_some() {
+    let is_elsewhere = matches!(&look.holding, Holding::Missing(there) | Holding::Hidden(there) if *there == id);
+    if snapshot.get(id).is_some() || is_elsewhere {
         return false;
     }
     let denied_at = look.seen.local.denied.get(id);

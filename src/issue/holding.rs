@@ -1,9 +1,14 @@
 //! Which token a Secret holds: told from its record, its key and the account's list, none of which is trusted alone.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::observed::{Observed, SecretFacts, SecretOwner, SecretView};
 use super::record::Scope;
 use super::snapshot::Listed;
 use crate::datafast::{RawKey, TokenId};
+
+/// How long it is taken for true that DataFast takes a key whose token it does not list.
+pub const PROOF_HOLDS: SignedDuration = SignedDuration::from_mins(10);
 
 const NOT_OURS: &str = "it is not this operator's";
 
@@ -16,6 +21,10 @@ pub enum Holding<'a> {
     Foreign(String),
     /// One that no list can confirm yet, nor deny.
     Unconfirmed(Option<&'a TokenId>),
+    /// One that the list lacks together with others: whether it is still there must be found out with its key.
+    Missing(&'a TokenId),
+    /// One that is there, though the list lacks it.
+    Hidden(&'a TokenId),
     /// One that was deleted at DataFast.
     Vanished,
     /// One that this process just revoked.
@@ -28,16 +37,16 @@ pub enum Holding<'a> {
 
 impl<'a> Observed<'a> {
     /// Which token the Secret holds.
-    pub fn holding(&'a self, wanted: &Scope) -> Holding<'a> {
+    pub fn holding(&'a self, wanted: &Scope, now: Timestamp) -> Holding<'a> {
         let SecretView::Present(facts) = &self.secret else { return Holding::Nothing };
         match &facts.owner {
-            SecretOwner::This => self.holding_own(facts),
+            SecretOwner::This => self.holding_own(facts, now),
             SecretOwner::Other(owner) => Holding::Foreign(format!("it belongs to {owner}")),
             SecretOwner::Nobody => self.holding_import(facts, wanted),
         }
     }
 
-    fn holding_own(&'a self, facts: &'a SecretFacts) -> Holding<'a> {
+    fn holding_own(&'a self, facts: &'a SecretFacts, now: Timestamp) -> Holding<'a> {
         let record = &facts.record;
         let Some(key) = facts.key.as_deref() else { return Holding::Nothing };
         if let (Some(id), Some(sha)) = (&record.token_id, &record.key_sha256)
@@ -60,11 +69,25 @@ impl<'a> Observed<'a> {
             },
             None => match &record.token_id {
                 Some(id) if snapshot.has_revoked(id) => Holding::Revoked,
-                Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => Holding::Vanished,
+                Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => {
+                    match self.key_is_taken(id, key, now) {
+                        _ if !self.account.is_doubtful => Holding::Vanished,
+                        Some(true) => Holding::Hidden(id),
+                        Some(false) => Holding::Vanished,
+                        None => Holding::Missing(id),
+                    }
+                }
                 Some(id) => Holding::Unconfirmed(Some(id)),
                 None => Holding::Nothing,
             },
         }
+    }
+
+    /// Whether DataFast takes the key, if that was found out lately.
+    fn key_is_taken(&self, id: &TokenId, key: &RawKey, now: Timestamp) -> Option<bool> {
+        let proof = self.local.proof.as_ref()?;
+        let is_it = proof.token_id == *id && proof.key_sha256 == key.fingerprint(id.as_str());
+        (is_it && now.duration_since(proof.at) < PROOF_HOLDS).then_some(proof.proven)
     }
 
     /// A Secret that nobody owns is taken over where it asks for that by naming a token, or where its key is that of a

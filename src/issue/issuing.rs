@@ -1,9 +1,13 @@
 //! Issuing: what must be true before a request is sent, and what the Secret's record says once it holds the key.
 
+use jiff::Timestamp;
+
 use super::decide::{Action, Decision, RevokeCause, Wake};
+use super::holding::Holding;
 use super::look::Look;
 use super::marker::Nonce;
 use super::observed::{Held, Preflight, Unsent};
+use super::queue::{Priority, Waiting};
 use super::record::{Attempt, Cause, Previous, Request, Requests, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
 use super::superseded::retiring;
@@ -12,27 +16,46 @@ use super::verdict::Reason;
 
 pub(super) fn token_needed(look: &Look<'_>) -> Option<Decision> {
     let cause = look.need?;
+    // Who could not use a slot does not wait for one.
     look.closed()
-        .or_else(|| no_slot(look))
         .or_else(|| rejected(look))
         .or_else(|| throttled(look, cause))
+        .or_else(|| no_slot(look))
         .or_else(|| issue(look, cause))
-}
-
-fn has_no_slot(look: &Look<'_>) -> bool {
-    look.seen.account.free.is_some_and(|free| free <= 0)
 }
 
 /// Whether the account has no slot, and would have one with a token less.
 pub(super) fn lacks_one_slot(look: &Look<'_>) -> bool {
-    look.seen.account.free == Some(0)
+    look.seen.account.slots.as_ref().is_some_and(|slots| slots.free == 0)
+}
+
+/// As one of those that wait for a slot.
+fn waiting(look: &Look<'_>) -> Waiting {
+    let has_made_room = matches!(look.holding, Holding::Revoked) || look.has_lost_key() && unsent(look).is_some();
+    let priority = match (has_made_room, look.works) {
+        (true, _) => Priority::MadeRoom,
+        (false, true) => Priority::Rotation,
+        (false, false) => Priority::New,
+    };
+    Waiting {
+        priority,
+        since: look.seen.status.waiting_since.unwrap_or(whole_seconds(look.now)),
+        owner: look.seen.owner.clone(),
+    }
+}
+
+/// As status will say it.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn no_slot(look: &Look<'_>) -> Option<Decision> {
-    let account = look.seen.names.account;
+    let slots = look.seen.account.slots.as_ref()?;
+    let waiting = waiting(look);
+    let ahead = slots.ahead_of(&waiting);
+    let is_served = i64::try_from(ahead).is_ok_and(|ahead| slots.free > ahead);
     // A token whose key is lost makes room for its successor.
-    let makes_room = look.has_lost_key() && retiring(look).next().is_some();
-    if !has_no_slot(look) || makes_room {
+    if is_served || look.has_lost_key() && retiring(look).next().is_some() {
         return None;
     }
     // A former token rather than the one in the Secret.
@@ -48,8 +71,12 @@ fn no_slot(look: &Look<'_>) -> Option<Decision> {
         }
         _ => "It goes on when a token of the account is deleted",
     };
-    let message = format!("DataFastAccount {account:?} has no free slot. {remedy}");
-    look.wait(Reason::WaitingForSlot, message, Wake::account())
+    let message = format!(
+        "DataFastAccount {:?} has no free slot: place {} in the queue. {remedy}",
+        look.seen.names.account,
+        ahead + 1
+    );
+    look.wait(Reason::WaitingForSlot, message, Wake { slot: Some(waiting), news: true, ..Wake::default() })
 }
 
 fn rejected(look: &Look<'_>) -> Option<Decision> {

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Action, DENIED_AGAIN, Decision, Wake};
-use super::holding::Holding;
+use super::holding::{Holding, PROOF_HOLDS};
 use super::observed::{Desired, Expiry, Gate, Observed, Watched};
 use super::record::Cause;
 use super::snapshot::Listed;
@@ -23,10 +23,11 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub(super) fn new(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -> Self {
-        let holding = seen.holding(&desired.scope);
+        let holding = seen.holding(&desired.scope, now);
         let works = match &holding {
             Holding::Live(_) => true,
-            Holding::Unconfirmed(_) | Holding::Unproven(_) => seen.status.ready,
+            Holding::Hidden(_) => true,
+            Holding::Unconfirmed(_) | Holding::Unproven(_) | Holding::Missing(_) => seen.status.ready,
             Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => false,
         };
         let need = need(&holding, desired, seen, now);
@@ -76,6 +77,12 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Until when it is taken for true that the Secret's key is good.
+    pub(super) fn proven_until(&self) -> Timestamp {
+        let proof = self.seen.local.proof.as_ref();
+        proof.map_or(self.now, |proof| proof.at.saturating_add(PROOF_HOLDS).unwrap_or(Timestamp::MAX))
+    }
+
     pub(super) fn act(&self, action: Action) -> Option<Decision> {
         let verdict = self.verdict(self.at_work(), "At work");
         Some(Decision { action, verdict, wake: Wake::default() })
@@ -90,6 +97,7 @@ impl<'a> Look<'a> {
         match &self.holding {
             Holding::Live(listed) | Holding::Unproven(listed) => Some(&listed.token.id),
             Holding::Unconfirmed(id) => *id,
+            Holding::Missing(id) | Holding::Hidden(id) => Some(id),
             Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => None,
         }
     }
@@ -101,24 +109,24 @@ impl<'a> Look<'a> {
             Gate::Open => None,
             Gate::Connecting => {
                 let verdict = self.verdict(Reason::Issuing, "Waiting for the account's first list");
-                Some(Decision { action: Action::Pause, verdict, wake: Wake::account() })
+                Some(Decision { action: Action::Pause, verdict, wake: Wake::news() })
             }
             Gate::NotFound => {
-                self.wait(Reason::AccountNotFound, format!("There is no DataFastAccount {account:?}"), Wake::account())
+                self.wait(Reason::AccountNotFound, format!("There is no DataFastAccount {account:?}"), Wake::news())
             }
             Gate::NotReady(why) => {
                 let message = format!("DataFastAccount {account:?} is not ready: {why}");
-                self.wait(Reason::AccountNotReady, message, Wake::account())
+                self.wait(Reason::AccountNotReady, message, Wake::news())
             }
             // No times here: they change with each try, and every resource of the account would be written again.
             Gate::RateLimited => {
                 let message =
                     format!("DataFast limits the rate of calls: those of account {account:?} go on by themselves");
-                self.wait(Reason::RateLimited, message, Wake::account())
+                self.wait(Reason::RateLimited, message, Wake::news())
             }
             Gate::Unavailable(why) => {
                 let message = format!("DataFast can't be used now ({why}): calls go on by themselves");
-                self.wait(Reason::ApiUnavailable, message, Wake::account())
+                self.wait(Reason::ApiUnavailable, message, Wake::news())
             }
         }
     }
@@ -142,6 +150,7 @@ fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>, now: Time
     let had_one = seen.status.token_id.is_some() || seen.secret_record().is_some();
     let (gone, live) = match holding {
         Holding::Foreign(_) | Holding::Unconfirmed(_) | Holding::Unproven(_) => return None,
+        Holding::Missing(_) | Holding::Hidden(_) => return None,
         // Whatever is asked for, the first token answers it.
         Holding::Nothing if !had_one => return Some(Cause::New),
         Holding::Nothing => (Some(Cause::KeyLost), None),

@@ -5,6 +5,7 @@
 //!
 //! Invariant: no Kubernetes client, no HTTP, no clock, no randomness. Time and nonces are arguments.
 
+pub mod allow;
 pub mod decide;
 mod ending;
 pub mod facts;
@@ -13,6 +14,7 @@ mod issuing;
 mod look;
 pub mod marker;
 pub mod observed;
+pub mod queue;
 pub mod record;
 pub mod snapshot;
 pub mod superseded;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::allow::{Allow, Standing};
 use super::marker::{Nonce, OwnerId};
+use super::queue::Slots;
 use super::record::{Log, Request, Requests, Scope, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
 use crate::datafast::{RawKey, TokenId};
@@ -109,6 +111,8 @@ pub struct StatusRecord {
     pub retiring: BTreeSet<TokenId>,
     /// Whether `Ready` is true.
     pub ready: bool,
+    /// Where it says that the resource waits for a slot: since when `Ready` is as it is.
+    pub waiting_since: Option<Timestamp>,
     /// `status.rotateRequest`.
     pub rotate_request: Option<Request>,
 }
@@ -178,8 +182,14 @@ pub struct AccountView<'a> {
     pub gate: Gate,
     /// The account's tokens; none before the first list.
     pub snapshot: Option<&'a Snapshot>,
-    /// Slots left; none before the first list.
-    pub free: Option<i64>,
+    /// Its slots; none before the first list.
+    pub slots: Option<Slots>,
+    /// What it allows; none where that is not known.
+    pub allow: Option<&'a Allow>,
+    /// Where the resource stands among its users.
+    pub standing: Standing,
+    /// Several tokens went missing in one list: it may be the credential that can't see them.
+    pub is_doubtful: bool,
 }
 
 /// What only this process knows of a resource. Losing it costs a token at most, never a slot.
@@ -189,6 +199,8 @@ pub struct Local {
     pub held: Option<Held>,
     /// The attempt whose request is under way.
     pub in_flight: Option<Nonce>,
+    /// Another call to DataFast is under way.
+    pub is_calling: bool,
     /// An attempt that was recorded and has certainly made no token: not sent, or refused.
     pub unsent: Option<Unsent>,
     /// The last refusal of a Secret that was to be written again.
@@ -298,6 +310,8 @@ pub struct Proof {
     pub key_sha256: String,
     /// Whether DataFast took it.
     pub proven: bool,
+    /// When that was.
+    pub at: Timestamp,
 }
 
 impl<'a> Observed<'a> {

@@ -79,6 +79,12 @@ impl Snapshot {
             .collect();
     }
 
+    /// The clock was set back: when the lists really began is not known, and so they prove nothing any more.
+    pub fn distrust(&mut self) {
+        self.last.begun = Timestamp::MIN;
+        self.before = None;
+    }
+
     /// Takes note of a token that DataFast just issued to us.
     pub fn issued(&mut self, token: Token, at: Timestamp) {
         self.issued.insert(token.id.clone(), (token.clone(), at));

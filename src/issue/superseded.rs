@@ -150,12 +150,13 @@ fn replaced<'a>(look: &Look<'a>, listed: &Listed) -> Option<&'a Previous> {
 pub(super) fn next_retirement(look: &Look<'_>) -> Wake {
     let waits = in_excess(look).filter_map(|(_, standing)| match standing {
         // Due, and not revoked: the account is closed, or denied it.
-        Standing::Lost => Some(Wake::account()),
+        Standing::Lost => Some(Wake::news()),
         Standing::Retired(retirement) => match retirement.remains(look)? {
             remains if remains > SignedDuration::ZERO => {
                 Some(Wake::at(look.now.saturating_add(remains).unwrap_or(Timestamp::MAX)))
             }
-            _ => Some(Wake::account()),
+            _ if retirement.needs_list(look) => Some(Wake::next_list()),
+            _ => Some(Wake::news()),
         },
     });
     let denied = look.seen.own_tokens().filter_map(|listed| look.denied(&listed.token.id));

@@ -19,6 +19,8 @@ pub enum Reason {
     AccountNotFound,
     /// The account's credential is missing or refused.
     AccountNotReady,
+    /// The account's `allow` forbids it.
+    NotAllowed,
     /// DataFast refused the request.
     Rejected,
     /// A Secret of that name is not ours.
@@ -45,6 +47,7 @@ impl Reason {
             Self::ApiUnavailable => "ApiUnavailable",
             Self::AccountNotFound => "AccountNotFound",
             Self::AccountNotReady => "AccountNotReady",
+            Self::NotAllowed => "NotAllowed",
             Self::Rejected => "Rejected",
             Self::SecretConflict => "SecretConflict",
             Self::SecretWriteRefused => "SecretWriteRefused",
@@ -56,7 +59,7 @@ impl Reason {
 
     /// Whether a person must act before this can get better.
     pub fn is_stalled(self) -> bool {
-        matches!(self, Self::Rejected | Self::SecretConflict)
+        matches!(self, Self::NotAllowed | Self::Rejected | Self::SecretConflict)
     }
 
     /// Whether work is under way, or will go on by itself.
@@ -68,6 +71,7 @@ impl Reason {
     pub fn is_warning(self) -> bool {
         match self {
             Self::WaitingForSlot
+            | Self::NotAllowed
             | Self::Rejected
             | Self::SecretConflict
             | Self::SecretWriteRefused

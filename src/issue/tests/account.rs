@@ -56,7 +56,7 @@ fn before_an_account_has_connected_nothing_is_done_and_nothing_is_said() {
     for scene in [Scene::new(), Scene::settled(), Scene::secret_deleted(), Scene::settled().deleted()] {
         let decision = connecting(scene).decide();
         assert_eq!(decision.action, Action::Pause, "{}", decision.verdict.message);
-        assert!(decision.wake.account);
+        assert!(decision.wake.news);
     }
 }
 
@@ -74,7 +74,7 @@ fn a_retired_token_waits_for_the_account_to_open() {
     for (gate, _) in gates() {
         let scene = Scene::replaced(61).change(|s| s.gate = gate);
         assert!(scene.rests().verdict.ready);
-        assert!(scene.rests().wake.account, "it is revoked when the account opens");
+        assert!(scene.rests().wake.news, "it is revoked when the account opens");
     }
 }
 

@@ -140,7 +140,7 @@ fn a_deletion_that_needs_datafast_waits_for_the_account_and_says_so() {
         let scene = Scene::settled().deleted().change(|s| s.gate = gate);
         let verdict = scene.rests().verdict;
         assert!(verdict.message.starts_with("Deletion waits for the token to be revoked."), "{}", verdict.message);
-        assert!(scene.rests().wake.account);
+        assert!(scene.rests().wake.news);
     }
 }
 

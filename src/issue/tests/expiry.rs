@@ -75,7 +75,7 @@ fn a_closed_account_is_waited_for_and_said_to_be_waited_for() {
     for gate in gates {
         let closed = over(Scene::settled(), 0).change(|s| s.gate = gate.clone());
         closed.says(Reason::Expired, false, "its token is still to be revoked");
-        assert!(closed.rests().wake.account);
+        assert!(closed.rests().wake.news);
         let restarted = closed.after_restart().change(|s| (s.snapshot, s.status) = (None, StatusRecord::default()));
         restarted.says(Reason::Expired, false, "its token is still to be revoked");
         let all_gone = over(Scene::new(), 0).change(|s| s.gate = gate);

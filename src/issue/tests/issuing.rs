@@ -121,7 +121,7 @@ fn what_datafast_refused_is_not_asked_again_until_spec_changes_or_time_passes() 
 fn a_full_account_is_waited_for_without_recording() {
     let full = Scene::new().change(|s| s.free = Some(0));
     full.says(Reason::WaitingForSlot, false, "no free slot");
-    assert!(full.rests().wake.account);
+    assert!(full.rests().wake.news);
     let over = full.change(|s| s.free = Some(-3));
     over.says(Reason::WaitingForSlot, false, "no free slot");
 }
@@ -145,7 +145,7 @@ fn a_closed_account_is_not_asked_and_nothing_is_recorded_for_it() {
             let scene = scene.change(|s| s.gate = gate.clone());
             let verdict = scene.says(reason, false, words);
             assert!(!verdict.reason.is_stalled(), "it goes on by itself");
-            assert!(scene.rests().wake.account);
+            assert!(scene.rests().wake.news);
         }
     }
 }

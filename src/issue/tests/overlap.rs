@@ -40,7 +40,7 @@ fn an_unused_token_goes_once_a_list_that_began_after_its_overlap_says_so() {
     assert_eq!(early.rests().wake.at, Some(later(1)));
     let unknown = with_list_of(use_aware(60, None), now() - SignedDuration::from_nanos(1));
     unknown.says(Reason::Issued, true, "dft_002");
-    assert!(unknown.rests().wake.account, "the next list tells");
+    assert!(unknown.rests().wake.next_list, "the next list tells");
     assert_eq!(use_aware(60, None).action(), retired(1));
 }
 

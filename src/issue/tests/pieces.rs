@@ -161,7 +161,7 @@ pub(super) fn watched(first: Timestamp, minutes: i64) -> Watched {
 }
 
 pub(super) fn proof(n: u8, proven: bool) -> Proof {
-    Proof { token_id: id(n), key_sha256: fingerprint(n), proven }
+    Proof { token_id: id(n), key_sha256: fingerprint(n), proven, at: now() }
 }
 
 pub(super) fn revoke(n: u8, cause: RevokeCause) -> Action {

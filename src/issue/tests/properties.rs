@@ -64,8 +64,8 @@ proptest! {
         let rests = matches!(decision.action, Action::Rest | Action::Pause);
         let waits = decision.verdict.reason.is_reconciling() && scene.claimed && !scene.desired.deleting;
         if rests && waits {
-            let wake = decision.wake;
-            prop_assert!(wake.account || wake.at.is_some() || wake.list.is_some(), "{:?}", decision.verdict);
+            let wake = decision.wake.clone();
+            prop_assert!(wake.news || wake.next_list || wake.slot.is_some() || wake.at.is_some() || wake.list.is_some(), "{:?}", decision.verdict);
         }
         if let (true, Some(at)) = (rests, decision.wake.at) {
             prop_assert!(at > scene.now, "woken at {at}, which has passed");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
+use crate::issue::allow::Standing;
 use crate::issue::observed::{
     Desired, Expiry, Gate, Held, Local, Preflight, Proof, Rejected, Rotation, SecretFacts, SecretOwner, SecretView,
     StatusRecord, Unsent, Watched,
@@ -201,6 +202,7 @@ fn statuses() -> impl Strategy<Value = StatusRecord> {
     let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
     (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request()).prop_map(
         |(n, retiring, ready, rotate_request)| StatusRecord {
+            waiting_since: None,
             token_id: n.map(id),
             attempt: n.filter(|n| MINE.contains(n)).map(nonce),
             retiring: retiring.into_iter().map(id).collect(),
@@ -247,6 +249,7 @@ fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Stra
         (watches, of(MINE.prop_map(id))),
     )
         .prop_map(|(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted))| Local {
+            is_calling: false,
             held,
             in_flight: None,
             unsent,
@@ -286,6 +289,10 @@ pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) ->
     let wanted = (desired(time.clone()).boxed(), prop::bool::weighted(0.8));
     (wanted, record, account, locals(time.clone()).boxed(), time).prop_map(
         |((desired, claimed), (secret, log, status), (snapshot, gate, free), local, at)| Scene {
+            waiting: Vec::new(),
+            allow: None,
+            standing: Standing::default(),
+            is_doubtful: false,
             desired,
             claimed,
             log,

@@ -199,7 +199,7 @@ fn a_suspended_resource_serves_a_request_once_it_is_resumed() {
 fn a_request_waits_for_a_closed_account_and_what_works_stays_ready() {
     let closed = asked(asks("a", ""), asks("", "")).change(|s| s.gate = Gate::Unavailable("503".into()));
     closed.says(Reason::ApiUnavailable, true, "503");
-    assert!(closed.rests().wake.account);
+    assert!(closed.rests().wake.news);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn a_rotation_waits_for_a_slot_while_the_old_token_works_and_nothing_is_revoked(
     for scene in [full(), recorded(full(), Preflight::Passed)] {
         let verdict = scene.says(Reason::WaitingForSlot, true, "whenFull");
         assert!(verdict.message.contains("\"default\" has no free slot"), "{}", verdict.message);
-        assert!(scene.rests().wake.account);
+        assert!(scene.rests().wake.news);
     }
 }
 
@@ -140,7 +140,7 @@ fn until_a_second_list_confirms_it_a_missing_token_is_not_replaced_even_where_ro
     let scene = recorded(revoke_first(), Preflight::Passed).after_restart();
     let once = scene.change(|s| (s.free, s.snapshot) = (Some(1), Some(Snapshot::new(HORIZON, now(), Vec::new()))));
     once.says(Reason::Issued, true, "confirm");
-    assert!(once.rests().wake.account);
+    assert!(once.rests().wake.next_list);
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::{Token, TokenId};
+use crate::issue::allow::{Allow, Standing};
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::marker::OwnerId;
 use crate::issue::observed::{
     AccountView, Desired, Gate, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner, SecretView,
     StatusRecord, Unsent,
 };
+use crate::issue::queue::{Slots, Waiting};
 use crate::issue::record::{Cause, Log, Requests, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::{Reason, Verdict};
@@ -28,6 +30,10 @@ pub(super) struct Scene {
     pub(super) gate: Gate,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) free: Option<i64>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) allow: Option<Allow>,
+    pub(super) standing: Standing,
+    pub(super) is_doubtful: bool,
     pub(super) local: Local,
     pub(super) taken: BTreeSet<TokenId>,
     pub(super) horizon: SignedDuration,
@@ -61,6 +67,10 @@ impl Scene {
             gate: Gate::Open,
             snapshot: Some(lists(now(), &[])),
             free: Some(20),
+            waiting: Vec::new(),
+            allow: None,
+            standing: Standing::default(),
+            is_doubtful: false,
             local: Local::default(),
             taken: BTreeSet::new(),
             horizon: HORIZON,
@@ -181,7 +191,14 @@ impl Scene {
             log: self.log.clone(),
             status: self.status.clone(),
             secret: self.secret.clone(),
-            account: AccountView { gate: self.gate.clone(), snapshot: self.snapshot.as_ref(), free: self.free },
+            account: AccountView {
+                gate: self.gate.clone(),
+                snapshot: self.snapshot.as_ref(),
+                slots: self.free.map(|free| Slots { free, others: self.waiting.clone() }),
+                allow: self.allow.as_ref(),
+                standing: self.standing,
+                is_doubtful: self.is_doubtful,
+            },
             local: &self.local,
             taken: self.taken.clone(),
             horizon: self.horizon,

@@ -165,7 +165,14 @@ impl Simulator {
             let shown: Option<BTreeSet<TokenId>> =
                 facts.retiring.map(|all| all.iter().map(|r| r.listed.token.id.clone()).collect());
             let retiring = shown.clone().unwrap_or_else(|| scene.status.retiring.clone());
-            let status = StatusRecord { token_id, attempt, retiring, ready, rotate_request: facts.rotate_request };
+            let status = StatusRecord {
+                token_id,
+                attempt,
+                retiring,
+                ready,
+                rotate_request: facts.rotate_request,
+                waiting_since: None,
+            };
             (status, shown.unwrap_or_default())
         });
         let mut known = std::mem::take(&mut self.retired);
@@ -215,7 +222,7 @@ impl Simulator {
             Action::Prove { token_id } => {
                 let key_sha256 = scene.secret().key.as_ref().unwrap().fingerprint(token_id.as_str());
                 let proven = key_sha256 == fingerprint(random::number(&token_id));
-                scene.local.proof = Some(Proof { token_id, key_sha256, proven });
+                scene.local.proof = Some(Proof { token_id, key_sha256, proven, at: now });
             }
             Action::Revoke { token_id, .. } => {
                 let existed = self.remote.remove(&token_id).is_some();

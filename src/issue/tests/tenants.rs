@@ -161,7 +161,7 @@ fn megabytes_and_garbage_in_annotations_leave_a_settled_token_in_place() {
 }
 
 fn live(scene: &Scene) -> Option<TokenId> {
-    scene.look(|seen| match seen.holding(&scene.desired.scope) {
+    scene.look(|seen| match seen.holding(&scene.desired.scope, scene.now) {
         Holding::Live(listed) => Some(listed.token.id.clone()),
         _ => None,
     })

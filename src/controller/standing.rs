@@ -1,0 +1,67 @@
+//! Where a resource stands among those that ask the same account: its namespace, and who was there first.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::Api;
+use kube::core::{Selector, SelectorExt};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::Store;
+use kube::{Resource, ResourceExt};
+
+use super::perform::Work;
+use super::{Context, Error};
+use crate::api::DataFastAccessToken;
+use crate::issue::allow::Standing;
+
+impl Context {
+    /// Which namespaces an account is for, where it says so.
+    pub(super) fn selector_of(&self, account: &str) -> Option<LabelSelector> {
+        self.account_resources.get(&ObjectRef::new(account))?.spec.allow.namespace_selector.clone()
+    }
+}
+
+impl Work<'_> {
+    /// Finds out whether the account is for the resource's namespace.
+    pub(super) async fn read_namespace(&mut self) -> Result<(), Error> {
+        let Some(selector) = self.ctx.selector_of(self.resource.account_name()) else {
+            self.is_outside = false;
+            return Ok(());
+        };
+        let name = self.resource.namespace().unwrap_or_default();
+        let labels: Option<BTreeMap<String, String>> = match &self.ctx.namespaces {
+            Some(store) => store.get(&ObjectRef::new(&name)).map(|namespace| namespace.labels().clone()),
+            None => self.fetch_labels(&name).await?,
+        };
+        // What can't be told is not allowed.
+        let selector = Selector::try_from(selector).ok();
+        self.is_outside = !selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(&labels));
+        Ok(())
+    }
+
+    async fn fetch_labels(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Error> {
+        let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
+        match namespaces.get_metadata_opt(name).await {
+            Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(None),
+            other => Ok(other?.map(|namespace| namespace.labels().clone())),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let resource = &*self.resource;
+        let is_rival = |other: &DataFastAccessToken| {
+            other.meta().deletion_timestamp.is_none()
+                && other.namespace() == resource.namespace()
+                && other.account_name() == resource.account_name()
+        };
+        let all = self.ctx.tokens.iter().flat_map(Store::state);
+        let earlier = all.filter(|other| is_rival(other) && seniority(other) < seniority(resource)).count();
+        Standing { is_outside: self.is_outside, earlier }
+    }
+}
+
+/// Who was there first. Of those of one second, always the same one.
+fn seniority(resource: &DataFastAccessToken) -> (Option<jiff::Timestamp>, Option<String>) {
+    (resource.creation_timestamp().map(|time| time.0), resource.uid())
+}
