@@ -20,7 +20,7 @@ use super::status::{self, Say, conditions};
 use super::{Context, Error, pauses, token, unclaimed, words};
 use crate::account::{Account, Report, Setup, Trouble};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
-use crate::datafast::{Client, RawKey};
+use crate::datafast::{Client, RawKey, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
 use crate::issue::observed::Gate;
@@ -88,7 +88,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
             account.wake(token::reference(user));
         }
     }
-    account.expect(users.iter().filter_map(|user| status_record(user).token_id).collect());
+    account.expect(users.iter().filter_map(|user| expected(user, ctx)).collect());
     if account.report().snapshot.is_none() {
         users.iter().for_each(|user| queue_up(&account, user));
     }
@@ -103,6 +103,12 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let poll = resource.poll_interval();
     let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
+}
+
+/// The token that a resource says it has, where every list must show it by now.
+fn expected(user: &DataFastAccessToken, ctx: &Context) -> Option<TokenId> {
+    let issued_at = user.status.as_ref()?.issued_at.as_ref()?.0;
+    status_record(user).token_id.filter(|_| ctx.now().duration_since(issued_at) >= ctx.horizon())
 }
 
 fn allow(resource: &DataFastAccount) -> Allow {

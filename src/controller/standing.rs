@@ -50,14 +50,14 @@ impl Work<'_> {
 
     pub(super) fn standing(&self) -> Standing {
         let resource = &*self.resource;
-        let is_rival = |other: &DataFastAccessToken| {
+        let is_earlier = |other: &DataFastAccessToken| {
             other.meta().deletion_timestamp.is_none()
                 && other.namespace() == resource.namespace()
                 && other.account_name() == resource.account_name()
+                && seniority(other) < seniority(resource)
         };
         let all = self.ctx.tokens.iter().flat_map(Store::state);
-        let earlier = all.filter(|other| is_rival(other) && seniority(other) < seniority(resource)).count();
-        Standing { is_outside: self.is_outside, earlier }
+        Standing { is_outside: self.is_outside, earlier: all.filter(|other| is_earlier(other)).count() }
     }
 }
 

@@ -18,7 +18,6 @@ use crate::api::DataFastAccessToken;
 use crate::datafast::TokenId;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::{Facts, Mirror, Retiring, facts};
-use crate::issue::observed::Gate;
 use crate::issue::record::Request;
 use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
@@ -172,8 +171,8 @@ fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     let wake = decision.wake;
     let waits = Waits { next_list: wake.next_list, list: wake.list, news: wake.news };
     let this = reference(&work.resource);
-    // Who is at work, or can do nothing while calls are held back, keeps its place.
-    if decision.action != Action::Pause && work.view().gate == Gate::Open {
+    // Who is at work, or only waits for calls to be possible again, keeps its place.
+    if decision.action != Action::Pause && !decision.verdict.reason.is_closed() {
         work.account.line_up(&this, wake.slot);
     }
     work.account.wait(this, waits, seen);

@@ -62,6 +62,11 @@ impl Reason {
         matches!(self, Self::NotAllowed | Self::Rejected | Self::SecretConflict)
     }
 
+    /// Whether it is that DataFast can't be called now.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::RateLimited | Self::ApiUnavailable | Self::AccountNotFound | Self::AccountNotReady)
+    }
+
     /// Whether work is under way, or will go on by itself.
     pub fn is_reconciling(self) -> bool {
         !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended | Self::Expired)

@@ -275,6 +275,10 @@ Look around in a second terminal; this one tells what happens.
   kubectl get datafast --all-namespaces
   kubectl --namespace demo describe datafastaccesstoken ci
 
+  # A new key, with the old one valid beside it for a day; and one at once, for the key has leaked.
+  kubectl --namespace demo annotate datafastaccesstoken reporting-agent datafa.st/rotate=$(date +%s) --overwrite
+  kubectl --namespace demo annotate datafastaccesstoken reporting-agent datafa.st/revoke-now=$(date +%s) --overwrite
+
   # Somebody deletes the Secret: it comes back, with a new key.
   kubectl --namespace demo delete secret ci-datafast
 
