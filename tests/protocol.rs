@@ -15,7 +15,7 @@ use datafast_operator::issue::decide::{Action, RevokeCause, decide};
 use datafast_operator::issue::facts::{Mirror, facts};
 use datafast_operator::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
 use datafast_operator::issue::observed::{
-    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner,
+    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Proof, Rotation, SecretFacts, SecretOwner,
     SecretView, StatusRecord, Unsent,
 };
 use datafast_operator::issue::queue::Slots;
@@ -292,6 +292,18 @@ impl Protocol {
             held,
             in_flight: operator.in_flight.map(nonce),
             unsent: operator.unsent.map(|n| Unsent { nonce: nonce(n), preflight: Preflight::Passed }),
+            // A key that is tried is refused just when its token is gone.
+            proof: world
+                .secret
+                .as_ref()
+                .map(|secret| secret.key)
+                .filter(|n| !world.remote.iter().any(|t| t.n == *n))
+                .map(|n| Proof {
+                    token_id: token_id(n),
+                    key_sha256: raw_key(n).fingerprint(token_id(n).as_str()),
+                    proven: false,
+                    at: young(),
+                }),
             ..Local::default()
         };
         let secret = world.secret.as_ref().map_or(SecretView::Missing, |secret| {
@@ -334,7 +346,6 @@ impl Protocol {
                 slots: Some(Slots { free, others: Vec::new() }),
                 allow: None,
                 standing: Standing::default(),
-                is_doubtful: false,
             },
             local: &local,
             taken: BTreeSet::new(),

@@ -5,6 +5,8 @@
 
 mod gate;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -147,9 +149,8 @@ impl Account {
         View {
             gate: state.gate(),
             snapshot: state.snapshot.clone(),
-            slots: state.slots(resource, self.clock.now()),
+            slots: state.slots(resource),
             allow: state.allow.clone(),
-            is_doubtful: state.is_doubtful(),
             base_url: state.connection.as_ref().map(|c| c.base_url.clone()),
             version: state.version,
         }
@@ -174,7 +175,7 @@ impl Account {
             trouble: state.gate.closed().cloned(),
             snapshot: state.snapshot.clone(),
             waiting: state.queue.len(),
-            missing: state.is_doubtful().then_some(state.missing),
+            missing: state.lacks_many(),
         }
     }
 
@@ -194,12 +195,12 @@ impl Account {
         let _ = self.wakeups.send(Wakeup::Account(self.name.clone()));
     }
 
-    /// Sets what the account allows and how many tokens it may have. Returns whether that is something else than before.
-    pub fn set_limits(&self, allow: Allow, limit: i32) -> bool {
+    /// Sets what the account allows and how many tokens it may have, by the generation of its spec. Returns whether that
+    /// is another one than before.
+    pub fn set_limits(&self, allow: Allow, limit: i32, generation: Option<i64>) -> bool {
         let mut state = lock(&self.state);
-        let before = state.allow.as_deref();
-        let is_other = before.is_some_and(|before| *before != allow || state.limit != i64::from(limit));
-        (state.allow, state.limit) = (Some(Arc::new(allow)), limit.into());
+        let is_other = state.allow.is_some() && state.generation != generation;
+        (state.allow, state.limit, state.generation) = (Some(Arc::new(allow)), limit.into(), generation);
         is_other
     }
 
@@ -246,6 +247,19 @@ impl Account {
         }
         if is_news {
             self.look();
+        }
+    }
+
+    /// Has those leave the queue that are no longer there.
+    pub fn keep_in_queue(&self, is_there: impl Fn(&ResourceRef) -> bool) {
+        let has_shrunk = {
+            let mut state = lock(&self.state);
+            let before = state.queue.len();
+            state.queue.retain(|resource, _| is_there(resource));
+            state.queue.len() != before
+        };
+        if has_shrunk {
+            self.wake_news();
         }
     }
 
@@ -311,7 +325,7 @@ impl Account {
 
     /// Lists the account's tokens if that is due. Returns what came of it, if it did.
     pub async fn poll(&self, interval: Duration) -> Option<Told> {
-        let (client, start, begun) = {
+        let (client, start, begun, closed) = {
             let mut state = lock(&self.state);
             let now = self.clock.now();
             state.tick(now);
@@ -325,7 +339,8 @@ impl Account {
             }
             state.listing = true;
             state.next_list = None;
-            (client, now, state.begin_list(now, self.clock.steady(), self.horizon))
+            let closed = state.gate.closed().cloned();
+            (client, now, state.begin_list(now, self.clock.steady(), self.horizon), closed)
         };
         let listing = Listing(self);
         let answer = client.list_access_tokens().await;
@@ -338,7 +353,10 @@ impl Account {
         }
         match answer {
             Ok(tokens) => {
-                state.gate.succeeded(Call::List);
+                // What was refused while it was under way is not put right by it.
+                if state.gate.closed() == closed.as_ref() {
+                    state.gate.succeeded(Call::List);
+                }
                 // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
                 let regular = start.checked_add(interval).unwrap_or(now).max(now);
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
@@ -389,6 +407,9 @@ impl Account {
                     state.next_list = Some(now);
                 }
                 self.note_failure(&mut state, error, now);
+                drop(state);
+                // The slot that it would have taken may be another's.
+                self.wake_news();
             }
         }
         answer.map_err(CallError::DataFast)
@@ -450,7 +471,7 @@ impl<'a> Creating<'a> {
     /// None: there is no slot left.
     fn begin(account: &'a Account) -> Option<Self> {
         let mut state = lock(&account.state);
-        if state.free(account.clock.now()).is_some_and(|free| free <= 0) {
+        if state.free().is_some_and(|free| free <= 0) {
             return None;
         }
         state.creating += 1;

@@ -36,8 +36,8 @@ pub enum Setup {
 /// More than clocks are corrected by between two lists, where nobody sets them.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
 
-/// So many tokens that go missing in one list are not taken for deleted before their keys are tried. People delete tokens
-/// one at a time, and one key that is tried in vain is one call: so two are many.
+/// Where so many tokens go missing in one list, it is more likely the credential that can't see them: people delete tokens
+/// one at a time.
 const MANY: usize = 2;
 
 #[derive(Debug, Default)]
@@ -57,6 +57,8 @@ pub(super) struct State {
     /// Requests for tokens under way: each may take a slot.
     pub(super) creating: i64,
     pub(super) allow: Option<Arc<Allow>>,
+    /// Of the account resource's spec.
+    pub(super) generation: Option<i64>,
     /// Tokens that resources say they have.
     pub(super) expected: BTreeSet<TokenId>,
     /// How many of them the last list lacked.
@@ -119,8 +121,6 @@ pub struct View {
     pub allow: Option<Arc<Allow>>,
     /// Another one after each change, and each list.
     pub version: u64,
-    /// Whether so many tokens went missing in one list that it may be the credential that can't see them.
-    pub is_doubtful: bool,
     /// For `$(BASE_URL)`.
     pub base_url: Option<String>,
 }
@@ -136,7 +136,7 @@ pub struct Report {
     pub snapshot: Option<Arc<Snapshot>>,
     /// How many resources wait for a slot.
     pub waiting: usize,
-    /// How many tokens went missing in the last list, where that is doubtful.
+    /// How many tokens went missing in the last list, where there are many.
     pub missing: Option<usize>,
 }
 
@@ -194,20 +194,19 @@ impl State {
         self.snapshot.as_ref().map_or(0, |snapshot| i64::try_from(snapshot.total()).unwrap_or(i64::MAX))
     }
 
-    pub(super) fn free(&self, now: Timestamp) -> Option<i64> {
+    pub(super) fn free(&self) -> Option<i64> {
         self.snapshot.as_ref()?;
-        let learnt = self.learnt.filter(|(_, at)| now.duration_since(*at) < LEARNT_LIMIT_HOLDS);
-        let limit = learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
+        let limit = self.learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
         Some(limit - self.total() - self.creating)
     }
 
-    pub(super) fn slots(&self, resource: &ResourceRef, now: Timestamp) -> Option<Slots> {
+    pub(super) fn slots(&self, resource: &ResourceRef) -> Option<Slots> {
         let others = self.queue.iter().filter(|(other, _)| *other != resource);
-        Some(Slots { free: self.free(now)?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
+        Some(Slots { free: self.free()?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
     }
 
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.missing >= MANY
+    pub(super) fn lacks_many(&self) -> Option<usize> {
+        (self.missing >= MANY).then_some(self.missing)
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
@@ -223,16 +222,17 @@ impl State {
             None => self.snapshot = Some(Arc::new(Snapshot::new(horizon, begun, tokens))),
         }
         let was_learnt = self.learnt;
-        if self.learnt.is_some_and(|(limit, _)| self.total() > limit) {
+        let is_refuted =
+            |(limit, at): (i64, Timestamp)| self.total() > limit || begun.duration_since(at) >= LEARNT_LIMIT_HOLDS;
+        if self.learnt.is_some_and(is_refuted) {
             self.learnt = None;
         }
-        let was_doubtful = self.is_doubtful();
         let now = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
         let lacks = |snapshot: &Snapshot| {
             self.expected.iter().filter(|id| snapshot.get(id).is_none() && !snapshot.has_revoked(id)).count()
         };
         self.missing = self.snapshot.as_deref().map_or(0, lacks);
-        Told { begun, is_news: before != now || was_learnt != self.learnt || was_doubtful != self.is_doubtful() }
+        Told { begun, is_news: before != now || was_learnt != self.learnt }
     }
 }
 

@@ -126,7 +126,8 @@ pub struct Allow {
     #[x_kube(validation = rules::not_empty("allow.websiteIds", "name the websites, or leave it out to allow all"))]
     pub website_ids: Option<BTreeSet<WebsiteId>>,
 
-    /// How many tokens one namespace may have, such as `5`; at least 1. Default: no limit beside the account's own.
+    /// How many resources of one namespace may have a token, such as `5`; at least 1. Those that were created first have
+    /// the places. Default: no limit beside the account's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens_per_namespace: Option<i32>,

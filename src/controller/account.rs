@@ -1,5 +1,6 @@
 //! The account resource: its credential, its poll, its status, and the finalizer that keeps it while it is in use.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::issue::observed::Gate;
 use crate::issue::queue::{Priority, Waiting};
 use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
+use crate::issue::verdict::Reason;
 use crate::lock::lock;
 
 pub(super) const KIND: &str = "DataFastAccount";
@@ -76,7 +78,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         tell(&account, &users);
         return Ok(Requeue::await_change());
     };
-    if account.set_limits(allow(resource), resource.token_limit()) {
+    if account.set_limits(allow(resource), resource.token_limit(), resource.metadata.generation) {
         users.iter().for_each(|user| account.wake(token::reference(user)));
     }
     if connect(resource, ctx, &account).await? {
@@ -89,6 +91,9 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         }
     }
     account.expect(users.iter().filter_map(|user| expected(user, ctx)).collect());
+    let there: HashSet<_> =
+        users.iter().filter(|user| !token::is_gone(user)).map(|user| token::reference(user)).collect();
+    account.keep_in_queue(|resource| there.contains(resource));
     if account.report().snapshot.is_none() {
         users.iter().for_each(|user| queue_up(&account, user));
     }
@@ -122,9 +127,11 @@ fn allow(resource: &DataFastAccount) -> Allow {
 
 /// One that waited for a slot when the last process ended keeps its place.
 fn queue_up(account: &Account, user: &DataFastAccessToken) {
-    let status = status_record(user);
-    if let Some(since) = status.waiting_since {
-        let priority = if status.ready { Priority::Rotation } else { Priority::New };
+    let record = status_record(user);
+    let conditions = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let waits = status::ready_reason(conditions) == Some(Reason::WaitingForSlot.as_str());
+    if let Some(since) = record.waiting_since.filter(|_| waits) {
+        let priority = if record.ready { Priority::Rotation } else { Priority::New };
         account.queue_up(token::reference(user), Waiting { priority, since, owner: owner_id(user) });
     }
 }

@@ -106,7 +106,7 @@ impl Work<'_> {
         let spec_hash = scope.hash();
         self.call(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
-            let answer = account.create(&new, deadline, || ctx.leadership.may_act()).await;
+            let answer = account.create(&new, deadline, || ctx.leadership.may_act() && !ctx.requests.is_closed()).await;
             let now = ctx.now();
             {
                 let mut memory = lock(&memory);

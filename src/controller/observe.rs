@@ -21,7 +21,6 @@ use crate::issue::observed::{
     AccountView, Desired, Expiry, Local, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
-use crate::issue::verdict::Reason;
 
 /// What the user wants of a resource.
 pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
@@ -87,7 +86,6 @@ impl<'a> Scene<'a> {
                 slots: self.view.slots.clone(),
                 allow: self.view.allow.as_deref(),
                 standing: self.standing,
-                is_doubtful: self.view.is_doubtful,
             },
             local: self.local,
             taken: self.taken(ctx),
@@ -152,10 +150,10 @@ fn names_token(resource: &DataFastAccessToken, token: &Token, marker: Option<&Ma
     status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == owner_id(resource))
 }
 
-/// Where a resource waits for a slot: since when `Ready` is as it is.
+/// Since when the resource says that something is to be done.
 fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
-    let ready = conditions.iter().find(|condition| condition.type_ == names::READY)?;
-    (ready.reason == Reason::WaitingForSlot.as_str()).then_some(ready.last_transition_time.0)
+    let reconciling = conditions.iter().find(|condition| condition.type_ == names::RECONCILING)?;
+    Some(reconciling.last_transition_time.0)
 }
 
 pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {

@@ -1,5 +1,7 @@
 //! `rolloutRestart`: workloads that read the Secret only when they start are restarted after each new key.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
@@ -11,6 +13,8 @@ use crate::api::{RolloutTarget, names};
 use crate::datafast::TokenId;
 use crate::lock::lock;
 
+/// What else is to be done for the resource does not wait for longer.
+const LIMIT: Duration = Duration::from_secs(20);
 /// After the first, with pauses of 3 seconds in all.
 const TRIES: usize = 5;
 
@@ -27,7 +31,11 @@ impl Work<'_> {
     /// Restarts all targets, each of them once however often this is done for the same key.
     pub(super) async fn restart(&mut self, token_id: TokenId, at: Timestamp) -> Result<(), Error> {
         let targets = &self.resource.spec.rollout_restart;
-        let outcomes = join_all(targets.iter().map(|target| self.restart_one(target, at))).await;
+        let outcomes = join_all(targets.iter().map(async |target| {
+            let outcome = tokio::time::timeout(LIMIT, self.restart_one(target, at)).await;
+            outcome.unwrap_or_else(|_| Ok(Outcome::Refused("the API server did not answer in time".into())))
+        }))
+        .await;
         for (target, outcome) in targets.iter().zip(outcomes) {
             let workload = format!("{:?} {:?}", target.kind, target.name);
             match outcome? {

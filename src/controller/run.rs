@@ -211,11 +211,10 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
     // A list or a revocation that hangs must not take the time that keys in hand need.
     let _ = tokio::time::timeout(FINISH / 2, join_all(running)).await;
     ctx.requests.close();
-    ctx.requests.wait().await;
     loop {
         let busy = ctx.memories.busy();
         if busy.is_empty() {
-            return;
+            break;
         }
         tracing::info!(keys = busy.len(), "writing the keys in hand to their Secrets");
         ctx.memories.hurry();
@@ -223,6 +222,7 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
         join_all(looks).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    ctx.requests.wait().await;
 }
 
 fn api<K>(client: &Client, scope: &Option<String>) -> Api<K>

@@ -30,8 +30,10 @@ impl Work<'_> {
             return Ok(());
         };
         let name = self.resource.namespace().unwrap_or_default();
-        let labels: Option<BTreeMap<String, String>> = match &self.ctx.namespaces {
-            Some(store) => store.get(&ObjectRef::new(&name)).map(|namespace| namespace.labels().clone()),
+        // A namespace that was just created may not be in the store yet.
+        let seen = self.ctx.namespaces.as_ref().and_then(|store| store.get(&ObjectRef::new(&name)));
+        let labels = match seen {
+            Some(namespace) => Some(namespace.labels().clone()),
             None => self.fetch_labels(&name).await?,
         };
         // What can't be told is not allowed.

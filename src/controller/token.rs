@@ -55,7 +55,11 @@ pub(super) fn retry(resource: Arc<DataFastAccessToken>, error: &Error, ctx: Arc<
     let pause = pause.unwrap_or(LONGEST_PAUSE);
     match error {
         Error::Conflict(_) => tracing::debug!(resource = status::name(&resource), %error, "looks again"),
-        _ => tracing::warn!(resource = status::name(&resource), %error, ?pause, "a look at the resource failed"),
+        _ => {
+            tracing::warn!(resource = status::name(&resource), %error, ?pause, "a look at the resource failed");
+            // Whoever can't use a slot keeps nobody from it.
+            ctx.accounts.get(resource.account_name()).line_up(&reference(&resource), None);
+        }
     }
     Requeue::requeue(pause)
 }
@@ -117,7 +121,7 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
 }
 
 /// Nothing of ours is left on it, and it is on its way out.
-fn is_gone(resource: &DataFastAccessToken) -> bool {
+pub(super) fn is_gone(resource: &DataFastAccessToken) -> bool {
     let ours = |finalizer: &String| finalizer == crate::api::names::FINALIZER_REVOKE;
     resource.metadata.deletion_timestamp.is_some() && !resource.finalizers().iter().any(ours)
 }
@@ -172,7 +176,8 @@ fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     let waits = Waits { next_list: wake.next_list, list: wake.list, news: wake.news };
     let this = reference(&work.resource);
     // Who is at work, or only waits for calls to be possible again, keeps its place.
-    if decision.action != Action::Pause && !decision.verdict.reason.is_closed() {
+    let is_at_work = decision.action == Action::Pause || lock(&work.memory).local.in_flight.is_some();
+    if !is_at_work && !decision.verdict.reason.is_closed() {
         work.account.line_up(&this, wake.slot);
     }
     work.account.wait(this, waits, seen);
@@ -209,6 +214,7 @@ async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Er
     };
     let status = status::status(&work.resource, &verdict, &facts, None, work.ctx.now());
     write_status(work, &verdict, status).await?;
+    work.account.line_up(&reference(&work.resource), None);
     Ok(Requeue::requeue(FORBIDDEN_AGAIN))
 }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ending::{self, expired};
 use super::holding::Holding;
-use super::issuing::{swapped, token_needed};
+use super::issuing::{swapped, token_needed, waiting};
 use super::look::{Look, desired_scope_fits};
 use super::marker::Nonce;
 use super::observed::{Desired, Gate, Observed, SecretView};
@@ -276,30 +276,38 @@ fn not_allowed(look: &Look<'_>) -> Option<Decision> {
         "DataFastAccount {:?} forbids it: {why}. Ask for less, or have the account's owner allow it",
         look.seen.names.account
     );
-    look.wait(Reason::NotAllowed, message, Wake::news())
+    // Not all operators may watch the labels of namespaces.
+    let wake = if account.standing.is_outside { Wake::next_list() } else { Wake::default() };
+    look.wait(Reason::NotAllowed, message, wake.earliest(Wake::news()))
 }
 
-/// The list lacks the token, and so many others that the credential may be one that can't see them: then the key
-/// itself tells whether its token is still there.
+/// The list lacks the token. Where its key still works, it is not gone.
 fn hidden(look: &Look<'_>) -> Option<Decision> {
-    let (id, is_alive) = match &look.holding {
-        Holding::Missing(id) => (id, false),
-        Holding::Hidden(id) => (id, true),
+    let id = match &look.holding {
+        Holding::Missing(id) => {
+            let mut decision = prove(look, id)?;
+            decision.wake.slot = look.has_made_room().then(|| waiting(look));
+            return Some(decision);
+        }
+        Holding::Hidden(id) => id,
         _ => return None,
     };
-    if !is_alive {
-        if let Some(failed) = look.seen.local.unproved.as_ref().filter(|failed| look.now < failed.retry_at) {
-            let message = format!("Whether token {id} is still there could not be found out: {}", failed.message);
-            return look.wait(Reason::ApiUnavailable, message, Wake::at(failed.retry_at));
-        }
-        let prove = Action::Prove { token_id: (*id).clone() };
-        return look.closed().or_else(|| look.act(prove));
-    }
     let message = format!(
-        "Token {id} works, but the credential of DataFastAccount {:?} can't see it: give the account the credential back that issued it, or delete the token at DataFast for a new one",
+        "Token {id} works, but the credential of DataFastAccount {:?} can't see it, nor revoke it: so nothing is issued in its place, whatever is asked for; give the account the credential back that issued it, or delete the token at DataFast for a new one",
         look.seen.names.account
     );
     look.wait(Reason::Issued, message, Wake::news().earliest(Wake::at(look.proven_until())))
+}
+
+/// Finds out whether DataFast takes the key in the Secret as that of a token.
+pub(super) fn prove(look: &Look<'_>, token_id: &TokenId) -> Option<Decision> {
+    if let Some(failed) = look.seen.local.unproved.as_ref().filter(|failed| look.now < failed.retry_at) {
+        let name = look.seen.names.secret;
+        let message =
+            format!("Whether the key in Secret {name:?} is its token's could not be found out: {}", failed.message);
+        return look.wait(Reason::ApiUnavailable, message, Wake::at(failed.retry_at));
+    }
+    look.closed().or_else(|| look.act(Action::Prove { token_id: token_id.clone() }))
 }
 
 fn conflict(look: &Look<'_>, why: &str) -> String {
@@ -328,14 +336,7 @@ fn adoption(look: &Look<'_>) -> Option<Decision> {
     if look.seen.proven(&listed.token.id) {
         return look.act(Action::Rewrite { record: wanted_record(look, listed)? });
     }
-    if let Some(failed) = look.seen.local.unproved.as_ref().filter(|failed| look.now < failed.retry_at) {
-        let name = look.seen.names.secret;
-        let message =
-            format!("Whether the key in Secret {name:?} is its token's could not be found out: {}", failed.message);
-        return look.wait(Reason::ApiUnavailable, message, Wake::at(failed.retry_at));
-    }
-    let prove = Action::Prove { token_id: listed.token.id.clone() };
-    look.closed().or_else(|| look.act(prove))
+    prove(look, &listed.token.id)
 }
 
 /// The record that the Secret of a live token should have.
@@ -397,7 +398,9 @@ fn settled(look: &Look<'_>) -> Decision {
         }
         _ => look.closed().unwrap_or_else(|| {
             let message = format!("Waiting for DataFast's list to confirm the token in Secret {name:?}");
-            rest(if look.works { Reason::Issued } else { Reason::Issuing }, message, Wake::next_list())
+            let slot = look.has_made_room().then(|| waiting(look));
+            let wake = Wake { slot, ..Wake::next_list() };
+            rest(if look.works { Reason::Issued } else { Reason::Issuing }, message, wake)
         }),
     }
 }

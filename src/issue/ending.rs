@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::decide::{Action, Decision, RevokeCause, Wake};
+use super::decide::{Action, Decision, RevokeCause, Wake, prove};
 use super::holding::Holding;
 use super::look::Look;
 use super::marker::Nonce;
@@ -34,8 +34,10 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
         return closed;
     }
-    if let Holding::Missing(id) = &look.holding {
-        return act(Action::Prove { token_id: (*id).clone() });
+    if let Holding::Missing(id) = &look.holding
+        && let Some(decision) = prove(look, id)
+    {
+        return decision;
     }
     match (remains, unresolved) {
         (Some(Remains::Token(token_id)), _) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
@@ -65,7 +67,7 @@ pub(super) fn expired(look: &Look<'_>) -> Option<Decision> {
         return look.wait(Reason::Expired, message, closed.wake);
     }
     if let Holding::Missing(id) = &look.holding {
-        return look.act(Action::Prove { token_id: (*id).clone() });
+        return prove(look, id);
     }
     match remains {
         Some(Remains::Token(token_id)) => look.act(Action::Revoke { token_id, cause: RevokeCause::Expired }),

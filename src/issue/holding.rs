@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observed::{Observed, SecretFacts, SecretOwner, SecretView};
+use super::observed::{Observed, Proof, SecretFacts, SecretOwner, SecretView};
 use super::record::Scope;
 use super::snapshot::Listed;
 use crate::datafast::{RawKey, TokenId};
@@ -21,7 +21,7 @@ pub enum Holding<'a> {
     Foreign(String),
     /// One that no list can confirm yet, nor deny.
     Unconfirmed(Option<&'a TokenId>),
-    /// One that the list lacks together with others: whether it is still there must be found out with its key.
+    /// One that the list lacks: whether it is still there must be found out with its key.
     Missing(&'a TokenId),
     /// One that is there, though the list lacks it.
     Hidden(&'a TokenId),
@@ -69,25 +69,23 @@ impl<'a> Observed<'a> {
             },
             None => match &record.token_id {
                 Some(id) if snapshot.has_revoked(id) => Holding::Revoked,
-                Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => {
-                    match self.key_is_taken(id, key, now) {
-                        _ if !self.account.is_doubtful => Holding::Vanished,
-                        Some(true) => Holding::Hidden(id),
-                        Some(false) => Holding::Vanished,
-                        None => Holding::Missing(id),
-                    }
-                }
+                // A list can lack what another credential created: only the key tells whether its token is gone.
+                Some(id) if snapshot.has_vanished(id, self.issued_at(record)) => match self.proof_of(id, key) {
+                    Some(proof) if now.duration_since(proof.at) >= PROOF_HOLDS => Holding::Missing(id),
+                    Some(Proof { proven: true, .. }) => Holding::Hidden(id),
+                    Some(Proof { proven: false, .. }) => Holding::Vanished,
+                    None => Holding::Missing(id),
+                },
                 Some(id) => Holding::Unconfirmed(Some(id)),
                 None => Holding::Nothing,
             },
         }
     }
 
-    /// Whether DataFast takes the key, if that was found out lately.
-    fn key_is_taken(&self, id: &TokenId, key: &RawKey, now: Timestamp) -> Option<bool> {
+    /// What came of trying the key, if it was tried.
+    fn proof_of(&self, id: &TokenId, key: &RawKey) -> Option<&Proof> {
         let proof = self.local.proof.as_ref()?;
-        let is_it = proof.token_id == *id && proof.key_sha256 == key.fingerprint(id.as_str());
-        (is_it && now.duration_since(proof.at) < PROOF_HOLDS).then_some(proof.proven)
+        (proof.token_id == *id && proof.key_sha256 == key.fingerprint(id.as_str())).then_some(proof)
     }
 
     /// A Secret that nobody owns is taken over where it asks for that by naming a token, or where its key is that of a

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use super::decide::{Action, Decision, RevokeCause, Wake};
-use super::holding::Holding;
 use super::look::Look;
 use super::marker::Nonce;
 use super::observed::{Held, Preflight, Unsent};
@@ -30,8 +29,8 @@ pub(super) fn lacks_one_slot(look: &Look<'_>) -> bool {
 }
 
 /// As one of those that wait for a slot.
-fn waiting(look: &Look<'_>) -> Waiting {
-    let has_made_room = matches!(look.holding, Holding::Revoked) || look.has_lost_key() && unsent(look).is_some();
+pub(super) fn waiting(look: &Look<'_>) -> Waiting {
+    let has_made_room = look.has_made_room() || look.has_lost_key() && unsent(look).is_some();
     let priority = match (has_made_room, look.works) {
         (true, _) => Priority::MadeRoom,
         (false, true) => Priority::Rotation,
@@ -54,13 +53,15 @@ fn no_slot(look: &Look<'_>) -> Option<Decision> {
     let waiting = waiting(look);
     let ahead = slots.ahead_of(&waiting);
     let is_served = i64::try_from(ahead).is_ok_and(|ahead| slots.free > ahead);
-    // A token whose key is lost makes room for its successor.
-    if is_served || look.has_lost_key() && retiring(look).next().is_some() {
+    // A former token rather than the one in the Secret, and none that DataFast refuses to delete.
+    let former = retiring(look).map(|retirement| retirement.listed);
+    let mut candidates = former.chain(look.listed()).filter(|listed| look.denied(&listed.token.id).is_none());
+    let candidate = candidates.next().filter(|_| lacks_one_slot(look));
+    // A token whose key is lost makes room once its successor can be sent.
+    if is_served || look.has_lost_key() && candidate.is_some() && !may_send(look) {
         return None;
     }
-    // A former token rather than the one in the Secret.
-    let oldest = retiring(look).next().map(|retirement| retirement.listed).or(look.listed());
-    if let (true, Some(listed)) = (look.makes_room() && lacks_one_slot(look), oldest) {
+    if let (true, Some(listed)) = (look.makes_room(), candidate) {
         // Not before its successor is recorded, and its Secret sure to be taken.
         let revoke = Action::Revoke { token_id: listed.token.id.clone(), cause: RevokeCause::MadeRoom };
         return may_send(look).then(|| look.act(revoke)).flatten();

@@ -47,6 +47,14 @@ impl<'a> Look<'a> {
         if rotates { Reason::Rotating } else { Reason::Issuing }
     }
 
+    /// The Secret's token is gone, or will turn out to be: it made room for a successor that is still wanted.
+    pub(super) fn has_made_room(&self) -> bool {
+        let may_be_gone =
+            !matches!(self.holding, Holding::Live(_) | Holding::Nothing | Holding::Foreign(_) | Holding::Unproven(_));
+        matches!(self.holding, Holding::Revoked)
+            || may_be_gone && begun(self.seen).is_some_and(|cause| makes_room(cause, self.desired))
+    }
+
     /// Another token is wanted because the key of the last one is in no Secret any more.
     pub(super) fn has_lost_key(&self) -> bool {
         matches!(self.holding, Holding::Nothing) && self.need.is_some()

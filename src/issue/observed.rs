@@ -111,7 +111,7 @@ pub struct StatusRecord {
     pub retiring: BTreeSet<TokenId>,
     /// Whether `Ready` is true.
     pub ready: bool,
-    /// Where it says that the resource waits for a slot: since when `Ready` is as it is.
+    /// Since when it says that something is to be done.
     pub waiting_since: Option<Timestamp>,
     /// `status.rotateRequest`.
     pub rotate_request: Option<Request>,
@@ -188,8 +188,6 @@ pub struct AccountView<'a> {
     pub allow: Option<&'a Allow>,
     /// Where the resource stands among its users.
     pub standing: Standing,
-    /// Several tokens went missing in one list: it may be the credential that can't see them.
-    pub is_doubtful: bool,
 }
 
 /// What only this process knows of a resource. Losing it costs a token at most, never a slot.

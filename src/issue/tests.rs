@@ -3,17 +3,20 @@
 
 mod account;
 mod adoption;
+mod allow;
 mod convergence;
 mod deletion;
 mod drift;
 mod expiry;
 mod facts;
 mod held;
+mod hidden;
 mod histories;
 mod issuing;
 mod overlap;
 mod pieces;
 mod properties;
+mod queue;
 mod random;
 mod records;
 mod requests;

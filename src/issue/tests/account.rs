@@ -90,6 +90,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
         ApiUnavailable,
         AccountNotFound,
         AccountNotReady,
+        NotAllowed,
         Rejected,
         SecretConflict,
         SecretWriteRefused,
@@ -107,7 +108,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
     }
     assert_eq!(words.len(), all.len());
     let stalled: Vec<_> = all.into_iter().filter(|r| r.is_stalled()).collect();
-    assert_eq!(stalled, [Rejected, SecretConflict]);
+    assert_eq!(stalled, [NotAllowed, Rejected, SecretConflict]);
     let kept: Vec<_> = all.into_iter().filter(|r| Verdict::new(*r, true, "").ready).collect();
     assert_eq!(
         kept,

@@ -138,7 +138,11 @@ fn a_restored_secret_is_proven_and_kept_under_the_new_uid() {
 
 #[test]
 fn a_restored_secret_whose_token_is_gone_gets_another() {
-    for scene in [Scene::restored().listing(&[]), Scene::restored().change(|s| s.local.proof = Some(proof(1, false)))] {
+    let refused = |s: &mut Scene| s.local.proof = Some(proof(1, false));
+    for scene in [
+        Scene::restored().listing(&[]).change(refused),
+        Scene::restored().change(|s| s.local.proof = Some(proof(1, false))),
+    ] {
         let Action::Record { cause, .. } = scene.action() else { panic!("{:?}", scene.action()) };
         assert!(matches!(cause, Cause::Vanished | Cause::KeyLost));
     }

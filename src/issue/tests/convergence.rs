@@ -54,9 +54,13 @@ proptest! {
     #![proptest_config(random::config(200))]
 
     #[test]
-    fn any_scene_comes_to_rest_at_the_cost_of_one_token(scene in random::scene(random::recent_time())) {
+    fn any_scene_comes_to_rest_at_the_cost_of_one_token(
+        scene in random::scene(random::recent_time()),
+        takes_hidden_keys: bool,
+    ) {
         let theirs: BTreeSet<TokenId> = scene.taken.clone();
         let mut simulator = Simulator::new(scene);
+        simulator.takes_hidden_keys = takes_hidden_keys;
         let before: Vec<TokenId> = simulator.remote.keys().filter(|id| theirs.contains(id)).cloned().collect();
         simulator.settle();
         let mut causes = simulator.causes;
@@ -70,6 +74,7 @@ proptest! {
         let mut scene = scene;
         Simulator::clear_obstacles(&mut scene);
         scene.desired.rotation.overlap = jiff::SignedDuration::ZERO;
+        scene.allow = None;
         (scene.desired.suspended, scene.desired.deleting, scene.desired.expiry) = (false, false, None);
         scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));
         let mut simulator = Simulator::new(scene);

@@ -116,7 +116,8 @@ fn a_denied_revocation_waits_for_a_later_list_and_says_what_it_may_mean() {
     let again = still.clone().change(|s| s.now = later(11)).listing(&[token(1)]);
     assert_eq!(again.action(), revoke_deleted(1));
     let gone = still.listing(&[]);
-    assert_eq!(gone.action(), Action::DeleteSecret);
+    assert_eq!(gone.action(), Action::Prove { token_id: id(1) }, "a list can lack what another credential created");
+    assert_eq!(gone.change(|s| s.local.proof = Some(proof(1, false))).action(), Action::DeleteSecret);
 }
 
 #[test]

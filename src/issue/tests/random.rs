@@ -1,5 +1,10 @@
 //! Random scenes: a few tokens of this resource, of another tenant's and of nobody, and records that may name any.
 
+mod memory;
+mod surroundings;
+
+pub(super) use surroundings::queue;
+
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_set, vec};
 use proptest::option::of;
@@ -7,13 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
-use crate::issue::allow::Standing;
-use crate::issue::observed::{
-    Desired, Expiry, Gate, Held, Local, Preflight, Proof, Rejected, Rotation, SecretFacts, SecretOwner, SecretView,
-    StatusRecord, Unsent, Watched,
-};
+use crate::issue::observed::{Desired, Expiry, Proof, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::issue::record::{Cause, Log, Previous, Request, Requests, SecretRecord};
-use crate::issue::snapshot::Snapshot;
 
 use super::scenes::*;
 
@@ -155,16 +155,6 @@ fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     prop_oneof![1 => Just(SecretView::Missing), 4 => edited.prop_map(SecretView::Present), 4 => in_order.prop_map(SecretView::Present)]
 }
 
-fn gates() -> impl Strategy<Value = Gate> {
-    prop_oneof![
-        6 => Just(Gate::Open),
-        1 => Just(Gate::NotFound),
-        1 => Just(Gate::Connecting),
-        1 => Just(Gate::RateLimited),
-        1 => Just(Gate::Unavailable("503".into())),
-    ]
-}
-
 fn rotations() -> impl Strategy<Value = Rotation> {
     let overlap = prop_oneof![0..10_000_i64, Just(i64::MAX)];
     let every = of(prop_oneof![3600..100_000_i64, Just(i64::MAX)]);
@@ -198,11 +188,11 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
 }
 
 /// Status can name only tokens of this resource: by its marker, or imported by hand.
-fn statuses() -> impl Strategy<Value = StatusRecord> {
+fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = StatusRecord> {
     let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
-    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request()).prop_map(
-        |(n, retiring, ready, rotate_request)| StatusRecord {
-            waiting_since: None,
+    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request(), of(time)).prop_map(
+        |(n, retiring, ready, rotate_request, waiting_since)| StatusRecord {
+            waiting_since,
             token_id: n.map(id),
             attempt: n.filter(|n| MINE.contains(n)).map(nonce),
             retiring: retiring.into_iter().map(id).collect(),
@@ -212,99 +202,20 @@ fn statuses() -> impl Strategy<Value = StatusRecord> {
     )
 }
 
-fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Local> {
-    let refusal = time.clone().prop_map(refused).boxed();
-    let preflight = prop_oneof![
-        1 => Just(Preflight::Unknown),
-        2 => Just(Preflight::Passed),
-        1 => refusal.clone().prop_map(Preflight::Refused)
-    ];
-    let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
-    let holds = (MINE, time.clone(), of(refusal.clone()), requests()).prop_map(|(n, since, refused, requests)| Held {
-        refused,
-        requests,
-        ..held(n, since)
-    });
-    let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
-        spec_hash: if wide { wider_scope() } else { scope() }.hash(),
-        message: "no".into(),
-        retry_at,
-    });
-    // Only a key of the token itself can be proven; by hand, or another tenant's that leaked.
-    let proofs = (ALL, any::<bool>(), any::<bool>()).prop_map(|(n, is_lookalike, proven)| match is_lookalike {
-        true => Proof { key_sha256: lookalike(n).fingerprint(id(n).as_str()), ..proof(n, false) },
-        false => proof(n, proven),
-    });
-    let denied = prop::collection::btree_map(ALL.prop_map(id), time.clone(), 0..2);
-    let watch = (time, prop_oneof![0..10_000_i64, Just(i64::MAX)])
-        .prop_map(|(first, lasted)| Watched { first, lasted: SignedDuration::from_secs(lasted) });
-    let watches = (of(watch.clone()), prop::collection::btree_map(MINE.prop_map(id), watch, 0..3));
-    (
-        prop::option::weighted(0.2, holds),
-        of(unsent),
-        prop::option::weighted(0.2, refusal),
-        prop::option::weighted(0.2, rejected),
-        of(proofs),
-        denied,
-        (watches, of(MINE.prop_map(id))),
-    )
-        .prop_map(|(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted))| Local {
-            is_calling: false,
-            held,
-            in_flight: None,
-            unsent,
-            unproved: rewrite.clone(),
-            rewrite,
-            rejected,
-            proof,
-            denied,
-            watched,
-            retired,
-            restarted,
-        })
-}
-
-fn snapshots(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Snapshot> {
-    let used = || prop::collection::btree_map(ALL, prop::option::weighted(0.3, time.clone()), 0..8);
-    let token = |(n, last_used_at)| Token { last_used_at, ..token_of_any(n) };
-    let shown = || used().prop_map(move |all| all.into_iter().map(token).collect::<Vec<_>>());
-    (time.clone(), shown(), of((time.clone(), shown()))).prop_map(|(begun, tokens, later)| {
-        let mut snapshot = Snapshot::new(HORIZON, begun, tokens);
-        if let Some((begun, tokens)) = later {
-            snapshot.listed(begun, tokens);
-        }
-        snapshot
-    })
-}
-
 /// A scene in which every record may be edited, and times are of this kind. Its parts are boxed: a tree of all of them
 /// is more than the stack of a test holds.
 pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Scene> {
-    let record = (secrets(time.clone()).boxed(), log(time.clone()).boxed(), statuses().boxed());
-    let account = (
-        prop::option::weighted(0.9, snapshots(time.clone())).boxed(),
-        gates(),
-        of(prop_oneof![1 => Just(0), 2 => -2..20_i64]),
-    );
+    let record = (secrets(time.clone()).boxed(), log(time.clone()).boxed(), statuses(time.clone()).boxed());
     let wanted = (desired(time.clone()).boxed(), prop::bool::weighted(0.8));
-    (wanted, record, account, locals(time.clone()).boxed(), time).prop_map(
-        |((desired, claimed), (secret, log, status), (snapshot, gate, free), local, at)| Scene {
-            waiting: Vec::new(),
-            allow: None,
-            standing: Standing::default(),
-            is_doubtful: false,
-            desired,
-            claimed,
-            log,
-            status,
-            secret,
-            gate,
-            snapshot,
-            free,
-            local,
-            taken: VICTIMS.chain(BY_HAND.filter(|n| n % 2 == 0)).map(id).collect(),
-            horizon: HORIZON,
-            now: at,
+    let surroundings = surroundings::surroundings(time.clone()).boxed();
+    (wanted, record, surroundings, memory::locals(time.clone()).boxed(), time).prop_map(
+        |((desired, claimed), (secret, log, status), surroundings, local, now)| {
+            let scene = Scene { desired, claimed, log, status, secret, local, now, ..Scene::new() };
+            surroundings.around(Scene {
+                taken: VICTIMS.chain(BY_HAND.filter(|n| n % 2 == 0)).map(id).collect(),
+                horizon: HORIZON,
+                ..scene
+            })
         },
     )
 }

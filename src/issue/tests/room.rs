@@ -126,13 +126,9 @@ fn after_a_crash_between_making_room_and_issuing_the_rotation_goes_on_and_is_no_
 
 #[test]
 fn a_token_that_somebody_deletes_while_a_rotation_waits_has_vanished() {
-    let scene = full().listing(&[]).change(|s| s.free = Some(1));
-    scene.records(Cause::Vanished);
-    recorded(full(), Preflight::Unknown)
-        .after_restart()
-        .listing(&[])
-        .change(|s| s.free = Some(1))
-        .records(Cause::Vanished);
+    let deleted = |s: &mut Scene| (s.free, s.local.proof) = (Some(1), Some(proof(1, false)));
+    full().listing(&[]).change(deleted).records(Cause::Vanished);
+    recorded(full(), Preflight::Unknown).after_restart().listing(&[]).change(deleted).records(Cause::Vanished);
 }
 
 #[test]

@@ -43,7 +43,10 @@ const PRECEDENCE: [(Change, Decides); 9] = [
     (|s| s.desired.expiry = Some(Expiry { created: ago(A_DAY), after: hours(1) }), Decides::Expiry),
     (|s| s.desired.requests.revoke_now = request("leaked"), Decides::Need(Cause::RevokeNow)),
     (|s| s.secret().key = None, Decides::Need(Cause::KeyLost)),
-    (|s| s.snapshot = Some(lists(s.now, &[])), Decides::Need(Cause::Vanished)),
+    (
+        |s| (s.snapshot, s.local.proof) = (Some(lists(s.now, &[])), Some(proof(1, false))),
+        Decides::Need(Cause::Vanished),
+    ),
     (|s| s.desired.scope = wider_scope(), Decides::Need(Cause::ScopeChanged)),
     (|s| s.desired.requests.rotate = request("please"), Decides::Need(Cause::RotateRequested)),
     (|s| s.desired.rotation.every = Some(hours(1)), Decides::Need(Cause::RotationDue)),

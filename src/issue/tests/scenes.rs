@@ -33,7 +33,6 @@ pub(super) struct Scene {
     pub(super) waiting: Vec<Waiting>,
     pub(super) allow: Option<Allow>,
     pub(super) standing: Standing,
-    pub(super) is_doubtful: bool,
     pub(super) local: Local,
     pub(super) taken: BTreeSet<TokenId>,
     pub(super) horizon: SignedDuration,
@@ -70,7 +69,6 @@ impl Scene {
             waiting: Vec::new(),
             allow: None,
             standing: Standing::default(),
-            is_doubtful: false,
             local: Local::default(),
             taken: BTreeSet::new(),
             horizon: HORIZON,
@@ -125,7 +123,7 @@ impl Scene {
 
     /// The account no longer shows token 1.
     pub(super) fn token_deleted() -> Self {
-        Self::settled().listing(&[])
+        Self::settled().listing(&[]).change(|s| s.local.proof = Some(proof(1, false)))
     }
 
     /// A user put key 7 into a Secret, and asks for token 7, made by hand, to be taken over.
@@ -197,7 +195,6 @@ impl Scene {
                 slots: self.free.map(|free| Slots { free, others: self.waiting.clone() }),
                 allow: self.allow.as_ref(),
                 standing: self.standing,
-                is_doubtful: self.is_doubtful,
             },
             local: &self.local,
             taken: self.taken.clone(),

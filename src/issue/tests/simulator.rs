@@ -35,6 +35,8 @@ pub(super) struct Simulator {
     /// The time that has passed, whatever the wall clock says.
     pub(super) steady: SignedDuration,
     pub(super) released: bool,
+    /// DataFast knows none of the tokens that its list lacks.
+    pub(super) takes_hidden_keys: bool,
     next: u8,
     held_key: Option<Arc<RawKey>>,
     watched: Option<Since>,
@@ -58,6 +60,7 @@ impl Simulator {
             restarted: Vec::new(),
             steady: SignedDuration::ZERO,
             released: false,
+            takes_hidden_keys: false,
             next: FIRST_NEW,
             held_key: held.map(key),
             watched: None,
@@ -120,6 +123,8 @@ impl Simulator {
         let until = poll.max(soon.unwrap_or(poll)).max(decision.wake.list.unwrap_or(poll));
         self.pass(until.duration_since(self.scene.now));
         self.list();
+        // By now a call that was under way is over.
+        self.scene.local.is_calling = false;
     }
 
     pub(super) fn list(&mut self) {
@@ -221,7 +226,8 @@ impl Simulator {
             Action::Rewrite { record } => self.write(record, false),
             Action::Prove { token_id } => {
                 let key_sha256 = scene.secret().key.as_ref().unwrap().fingerprint(token_id.as_str());
-                let proven = key_sha256 == fingerprint(random::number(&token_id));
+                let is_there = self.remote.contains_key(&token_id) || self.takes_hidden_keys;
+                let proven = is_there && key_sha256 == fingerprint(random::number(&token_id));
                 scene.local.proof = Some(Proof { token_id, key_sha256, proven, at: now });
             }
             Action::Revoke { token_id, .. } => {
@@ -256,10 +262,11 @@ impl Simulator {
         self.scene.local.rewrite = None;
     }
 
-    /// What is in the way for a while is over: the account is open, with room, and nothing is being refused.
+    /// What is in the way for a while is over: the account is open, not doubted and has room, and nothing is refused.
     pub(super) fn clear_obstacles(scene: &mut Scene) {
         scene.gate = Gate::Open;
         scene.free = Some(10);
+        scene.waiting.clear();
         scene.local = Local { rejected: None, rewrite: None, ..std::mem::take(&mut scene.local) };
     }
 }
