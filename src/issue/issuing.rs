@@ -19,8 +19,25 @@ pub(super) fn token_needed(look: &Look<'_>) -> Option<Decision> {
     look.closed()
         .or_else(|| rejected(look))
         .or_else(|| throttled(look, cause))
+        .or_else(|| share_is_used(look, cause))
         .or_else(|| no_slot(look))
         .or_else(|| issue(look, cause))
+}
+
+/// Where an account limits what a namespace may have, no resource has more than one former token: else one of them could
+/// take all slots by being rotated again and again.
+fn share_is_used(look: &Look<'_>, cause: Cause) -> Option<Decision> {
+    look.seen.account.allow?.most_per_namespace?;
+    if !matches!(cause, Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue) {
+        return None;
+    }
+    let former = retiring(look).next()?;
+    let until = former.until().map(|at| format!(" at {at:.0}")).unwrap_or_default();
+    let message = format!(
+        "DataFastAccount {:?} has a limit for each namespace (allow.maxTokensPerNamespace), so a resource has one former token at most: it goes on when {} is revoked{until}. Shorten spec.rotation.overlap for that to be sooner",
+        look.seen.names.account, former.listed.token.display_key
+    );
+    look.wait(Reason::WaitingForSlot, message, Wake::default())
 }
 
 /// Whether the account has no slot, and would have one with a token less.

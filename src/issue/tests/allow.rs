@@ -289,3 +289,18 @@ fn once_it_is_allowed_again_it_goes_on() {
     assert_eq!(simulator.settle(), Reason::Issued);
     assert_eq!(simulator.causes.len(), 1, "a token that is allowed again is ready as it is");
 }
+
+#[test]
+fn where_a_namespace_has_a_share_a_resource_has_one_former_token_at_most() {
+    let asked = |most_per_namespace| {
+        Scene::replaced(10).change(|s| {
+            s.allow = Some(Allow { most_per_namespace, ..Allow::default() });
+            s.desired.requests.rotate = request("again");
+        })
+    };
+    asked(None).records(Cause::RotateRequested);
+    let waits = asked(Some(1));
+    waits.says(Reason::WaitingForSlot, true, "allow.maxTokensPerNamespace");
+    assert_eq!(waits.rests().wake.at, Some(later(50)), "when the former one goes");
+    waits.change(|s| s.desired.requests.revoke_now = request("leaked")).records(Cause::RevokeNow);
+}
