@@ -8,9 +8,11 @@
 
 mod accounts;
 mod adoption;
+mod allow;
 mod capacity;
 mod crash;
 mod deletion;
+mod endings;
 mod expiry;
 mod faults;
 mod gitops;
@@ -20,6 +22,7 @@ mod leader;
 mod lost_answers;
 mod manifests;
 mod outage;
+mod queue;
 mod quiet;
 mod races;
 mod record;
@@ -30,6 +33,8 @@ mod rotation_clock;
 mod scope;
 mod secrecy;
 mod shutdown;
+mod storms;
 mod telemetry;
 mod tenants;
+mod vanishing;
 mod world;

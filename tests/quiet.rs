@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::world::{WAIT, World};
 
 /// The resource versions of all that the operator writes to.
-async fn versions(w: &World) -> Vec<String> {
+pub(crate) async fn versions(w: &World) -> Vec<String> {
     let mut versions = vec![w.account_resource().await.resource_version().unwrap()];
     versions
         .extend(w.tokens().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::world::{ARGS, Plane, Setup, WAIT, World, start};
 
 /// Waits until a Secret in this namespace is refused, as whoever `client` is.
-async fn wait_until_refused(client: &Client, namespace: &str) {
+pub(crate) async fn wait_until_refused(client: &Client, namespace: &str) {
     let api: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), namespace);
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let secret = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafast_harness::{condition, eventually, wait_gone};
+use datafast_sandbox::ForeignToken;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
@@ -109,6 +110,43 @@ async fn an_account_that_is_gone_leaves_the_metrics() {
     w.accounts().delete(&w.name, &Default::default()).await.unwrap();
     wait_gone(&w.accounts(), &w.name, WAIT).await;
     eventually("it is in them no more", WAIT, || async { (!metrics().await.0.contains(&name)).then_some(()) }).await;
+}
+
+/// Nobody can tell whose these are but the marker, and that only where it is this cluster's.
+#[tokio::test]
+async fn an_unclaimed_token_is_reported_once_and_left_alone() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let name = w.issued("agent").await.token.name.unwrap();
+    let (cluster, _) = name.split_once("[k8s:").unwrap().1.split_once('/').unwrap();
+    let token = |cluster: &str| {
+        let name = Some(format!("of old [k8s:{cluster}/00000000.0000000000]"));
+        w.account.add_token(ForeignToken { name, created_by: Some(w.account.credential_id()), ..Default::default() })
+    };
+    let (unclaimed, foreign) = (token(cluster), token("00000000"));
+    let events = eventually("an event about the account", WAIT, || async {
+        let events = w.account_events("UnclaimedToken").await;
+        (!events.is_empty()).then_some(events)
+    })
+    .await;
+    let note = events[0].note.clone().unwrap();
+    assert!(note.contains(&unclaimed) && note.contains("of old") && !note.contains(&foreign), "{note}");
+    let account = [("account", &*w.name)];
+    eventually("it is in the metrics", WAIT, || async {
+        let (text, now) = metrics().await;
+        let of = |state| sum(&now, "datafast_tokens", &[account[0], ("state", state)]);
+        if (of("unclaimed"), of("managed"), of("foreign")) == (1.0, 1.0, 2.0) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let listed = w.account_resource().await.status.unwrap().unclaimed;
+    assert_eq!(listed.iter().map(|token| &token.token_id).collect::<Vec<_>>(), [&unclaimed]);
+
+    w.polls(2).await;
+    let events = w.account_events("UnclaimedToken").await;
+    assert_eq!((events.len(), events[0].series.as_ref().map(|series| series.count)), (1, None));
+    let live = w.account.live_tokens();
+    assert!([&unclaimed, &foreign].iter().all(|id| live.iter().any(|token| token.id == **id)));
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
 #[tokio::test]

@@ -44,15 +44,15 @@ pub enum Trouble {
 pub(super) struct Gate {
     closed: Option<(Trouble, Timestamp)>,
     pauses: ExponentialBackoff,
-    /// The last failure was that of a change: a list that works proves little.
-    change_failed: bool,
+    /// What failed last: that other calls work proves little, but of a list that failed, any proves enough.
+    failed: Option<Call>,
     /// Changes that may be under way at once: one after a failure, and twice as many after each that succeeds.
     calls: u32,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { closed: None, pauses: pauses(), change_failed: false, calls: MOST_CALLS }
+        Self { closed: None, pauses: pauses(), failed: None, calls: MOST_CALLS }
     }
 }
 
@@ -61,6 +61,8 @@ impl Default for Gate {
 pub(super) enum Call {
     /// A list.
     List,
+    /// A token that is issued.
+    Create,
     /// Anything else.
     Change,
 }
@@ -85,13 +87,13 @@ impl Gate {
 
     /// Takes note of a call that DataFast answered in an orderly way.
     pub(super) fn succeeded(&mut self, call: Call) {
-        if call == Call::Change || !self.change_failed {
+        if self.failed.is_none_or(|failed| failed == call || failed == Call::List) {
             self.pauses = pauses();
-            self.change_failed = false;
+            self.failed = None;
         }
         match call {
             Call::List => self.closed = None,
-            Call::Change => self.calls = MOST_CALLS.min(self.calls * 2),
+            Call::Create | Call::Change => self.calls = MOST_CALLS.min(self.calls * 2),
         }
     }
 
@@ -109,12 +111,17 @@ impl Gate {
             // The answer concerns this one request: others may go on.
             Error::Rejected { .. } | Error::Full { .. } | Error::NotFound => return self.succeeded(call),
         };
-        self.change_failed = call == Call::Change;
+        // Those that were under way together fail together, and only once.
+        let is_new = self.closed.is_none() || call == Call::List;
+        if call != Call::List || self.failed.is_none() {
+            self.failed = Some(call);
+        }
         self.calls = 1;
         let pause = match (error, &trouble) {
             (Error::RateLimited { retry_after: Some(pause) }, _) => (*pause).max(PAUSES.0),
             (_, Trouble::CredentialsRejected(_)) => CREDENTIALS_AGAIN,
-            _ => self.pauses.next().unwrap_or(PAUSES.1),
+            _ if !is_new => Duration::ZERO,
+            _ => self.pauses.next().unwrap_or(PAUSES.1).min(PAUSES.1),
         };
         let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
         let later = self.closed.as_ref().map_or(until, |(_, before)| until.max(*before));
@@ -154,7 +161,7 @@ mod tests {
             pauses.push(seconds_closed(&gate));
         }
         assert!((1.0..3.0).contains(&pauses[0]), "{pauses:?}");
-        assert!(pauses.iter().all(|p| *p <= 600.0) && pauses[11] >= 300.0, "{pauses:?}");
+        assert!(pauses.iter().all(|p| *p <= 300.0) && pauses[11] == 300.0, "{pauses:?}");
         gate.succeeded(Call::List);
         gate.failed(Call::List, &Error::RateLimited { retry_after: None }, now());
         assert!(seconds_closed(&gate) < 3.0, "after a success it begins anew");
@@ -171,6 +178,37 @@ mod tests {
         }
         gate.failed(Call::Change, &broken, now());
         assert!(seconds_closed(&gate) >= 32.0);
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let mut gate = Gate::default();
+        let broken = Error::Unavailable { reason: "503".into(), effect: Effect::Unknown };
+        for _ in 0..4 {
+            gate.failed(Call::Create, &broken, now());
+        }
+        assert!(seconds_closed(&gate) < 3.0);
+        gate.failed(Call::List, &broken, now());
+        assert!(seconds_closed(&gate) >= 2.0, "the list that was to open it failed too");
+        gate.failed(Call::Create, &Error::RateLimited { retry_after: Some(Duration::from_secs(90)) }, now());
+        assert_eq!(seconds_closed(&gate), 90.0, "what DataFast asks for counts whenever it says so");
+    }
+
+    #[test]
+    fn revocations_that_work_do_not_shorten_the_pauses_of_failing_requests_for_tokens() {
+        let mut gate = Gate::default();
+        let broken = Error::Unavailable { reason: "no answer".into(), effect: Effect::Unknown };
+        for _ in 0..6 {
+            gate.failed(Call::Create, &broken, now());
+            gate.succeeded(Call::List);
+            gate.succeeded(Call::Change);
+        }
+        gate.failed(Call::Create, &broken, now());
+        assert!(seconds_closed(&gate) >= 32.0);
+        gate.succeeded(Call::List);
+        gate.succeeded(Call::Create);
+        gate.failed(Call::Create, &broken, now());
+        assert!(seconds_closed(&gate) < 3.0);
     }
 
     #[test]

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use gate::Trouble;
-use gate::{Call, Gate, MOST_CALLS};
+use gate::{Call, Gate};
 use state::{Connection, State};
 pub use state::{Report, Setup, Told, View, Waits};
 
@@ -89,7 +89,8 @@ impl Accounts {
 pub struct Account {
     name: String,
     state: Mutex<State>,
-    permits: Semaphore,
+    /// A call has ended.
+    ended: Notify,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
     clock: Arc<dyn Clock>,
@@ -106,8 +107,7 @@ pub enum CallError {
 
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
-        let permits = Semaphore::new(MOST_CALLS as usize);
-        Self { name: name.to_owned(), state: Mutex::default(), permits, wakeups, horizon, clock }
+        Self { name: name.to_owned(), state: Mutex::default(), ended: Notify::new(), wakeups, horizon, clock }
     }
 
     /// Sets the credential and where to use it. Another one than before takes effect at once: what DataFast said to the
@@ -354,14 +354,16 @@ impl Account {
         match answer {
             Ok(tokens) => {
                 // What was refused while it was under way is not put right by it.
-                if state.gate.closed() == closed.as_ref() {
+                let is_opened = closed.is_some() && state.gate.closed() == closed.as_ref();
+                if is_opened || state.gate.closed().is_none() {
                     state.gate.succeeded(Call::List);
                 }
                 // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
                 let regular = start.checked_add(interval).unwrap_or(now).max(now);
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
                 state.next_list = Some(state.next_list.map_or(regular, |wanted| wanted.min(regular)));
-                Some(state.listed(begun, tokens, self.horizon))
+                let told = state.listed(begun, tokens, self.horizon);
+                Some(Told { is_news: told.is_news || is_opened, ..told })
             }
             Err(error) => {
                 state.gate.failed(Call::List, &error, now);
@@ -378,7 +380,7 @@ impl Account {
         deadline: Instant,
         may_send: impl Fn() -> bool,
     ) -> Result<Issued, CallError> {
-        let (client, _permits) = self.enter().await?;
+        let (client, _turn) = self.enter().await?;
         if Instant::now() >= deadline || !may_send() {
             return Err(CallError::NotSent);
         }
@@ -389,7 +391,7 @@ impl Account {
         let now = self.clock.now();
         match &answer {
             Ok(issued) => {
-                state.gate.succeeded(Call::Change);
+                state.gate.succeeded(Call::Create);
                 if state.learnt.is_some_and(|(limit, _)| state.total() >= limit) {
                     state.learnt = None;
                 }
@@ -406,7 +408,7 @@ impl Account {
                     // Which of the two it is, only a list can tell.
                     state.next_list = Some(now);
                 }
-                self.note_failure(&mut state, error, now);
+                self.note_failure(&mut state, Call::Create, error, now);
                 drop(state);
                 // The slot that it would have taken may be another's.
                 self.wake_news();
@@ -417,7 +419,7 @@ impl Account {
 
     /// Revokes a token.
     pub async fn revoke(&self, id: &TokenId) -> Result<(), CallError> {
-        let (client, _permits) = self.enter().await?;
+        let (client, _turn) = self.enter().await?;
         let answer = client.delete_access_token(id).await;
         let mut state = lock(&self.state);
         let now = self.clock.now();
@@ -428,39 +430,66 @@ impl Account {
                 drop(state);
                 self.wake_news();
             }
-            Err(error) => self.note_failure(&mut state, error, now),
+            Err(error) => self.note_failure(&mut state, Call::Change, error, now),
         }
         answer.map_err(CallError::DataFast)
     }
 
     /// Whether DataFast takes a key.
     pub async fn probe(&self, key: &RawKey) -> Result<bool, CallError> {
-        let (client, _permits) = self.enter().await?;
+        let (client, _turn) = self.enter().await?;
         let answer = client.probe(key).await;
         let mut state = lock(&self.state);
         match &answer {
             Ok(_) => state.gate.succeeded(Call::Change),
-            Err(error) => self.note_failure(&mut state, error, self.clock.now()),
+            Err(error) => self.note_failure(&mut state, Call::Change, error, self.clock.now()),
         }
         answer.map_err(CallError::DataFast)
     }
 
-    fn note_failure(&self, state: &mut State, error: &Error, now: Timestamp) {
-        state.gate.failed(Call::Change, error, now);
+    fn note_failure(&self, state: &mut State, call: Call, error: &Error, now: Timestamp) {
+        state.gate.failed(call, error, now);
         if state.gate.closed().is_some() || state.next_list == Some(now) {
             self.look();
         }
     }
 
     /// Waits for a turn.
-    async fn enter(&self) -> Result<(Arc<Client>, tokio::sync::SemaphorePermit<'_>), CallError> {
-        let share = MOST_CALLS / lock(&self.state).gate.calls();
-        let permits = self.permits.acquire_many(share).await.map_err(|_| CallError::NotSent)?;
-        let state = lock(&self.state);
-        match (&state.connection, state.gate.closed()) {
-            (Some(connection), None) => Ok((connection.client.clone(), permits)),
-            _ => Err(CallError::NotSent),
+    async fn enter(&self) -> Result<(Arc<Client>, Turn<'_>), CallError> {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // From here on, no end of a call is missed.
+            ended.as_mut().enable();
+            if let Some(outcome) = self.try_enter() {
+                return outcome;
+            }
+            ended.await;
         }
+    }
+
+    /// None: as many calls are under way as may be.
+    fn try_enter(&self) -> Option<Result<(Arc<Client>, Turn<'_>), CallError>> {
+        let mut state = lock(&self.state);
+        let (Some(connection), None) = (&state.connection, state.gate.closed()) else {
+            return Some(Err(CallError::NotSent));
+        };
+        let client = connection.client.clone();
+        if state.calls >= state.gate.calls() {
+            return None;
+        }
+        state.calls += 1;
+        Some(Ok((client, Turn(self))))
+    }
+}
+
+/// A call under way.
+struct Turn<'a>(&'a Account);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).calls -= 1;
+        // What came of it may let more than one go.
+        self.0.ended.notify_waiters();
     }
 }
 

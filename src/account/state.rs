@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) queue: HashMap<ResourceRef, Waiting>,
     /// Requests for tokens under way: each may take a slot.
     pub(super) creating: i64,
+    /// Calls under way, lists aside.
+    pub(super) calls: u32,
     pub(super) allow: Option<Arc<Allow>>,
     /// Of the account resource's spec.
     pub(super) generation: Option<i64>,

@@ -1,6 +1,6 @@
 //! The account resource: its credential, its poll, its status, and the finalizer that keeps it while it is in use.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, To
 use crate::datafast::{Client, RawKey, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
-use crate::issue::observed::Gate;
+use crate::issue::observed::{Gate, Local};
 use crate::issue::queue::{Priority, Waiting};
 use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
@@ -85,7 +85,14 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
             if let Some(memory) = ctx.memories.known(&user.uid().unwrap_or_default()) {
-                lock(&memory).local.rejected = None;
+                let mut memory = lock(&memory);
+                memory.local = Local {
+                    rejected: None,
+                    unproved: None,
+                    proof: None,
+                    denied: BTreeMap::new(),
+                    ..memory.local.clone()
+                };
             }
             account.wake(token::reference(user));
         }

@@ -104,7 +104,8 @@ fn tokens(look: &Look<'_>, retain: bool) -> Option<Remains> {
     for id in to_go {
         match look.denied(&id) {
             None => return Some(Remains::Token(id)),
-            Some(wake) => denied = Some(Remains::Denied(id, wake)),
+            // That it is gone is what lists tell.
+            Some(wake) => denied = Some(Remains::Denied(id, wake.earliest(Wake::next_list()))),
         }
     }
     denied
@@ -119,7 +120,11 @@ fn is_the_secrets(look: &Look<'_>, id: &TokenId) -> bool {
 /// Whether a token that status names is known to be gone: a list that began after all that we did doesn't show it.
 fn is_gone(look: &Look<'_>, id: &TokenId) -> bool {
     let Some(snapshot) = look.seen.account.snapshot else { return false };
-    let is_elsewhere = matches!(&look.holding, Holding::Missing(there) | Holding::Hidden(there) if *there == id);
+    // The Secret's own is not gone before its key is tried.
+    let is_elsewhere = match &look.holding {
+        Holding::Missing(there) | Holding::Hidden(there) | Holding::Unconfirmed(Some(there)) => *there == id,
+        _ => false,
+    };
     if snapshot.get(id).is_some() || is_elsewhere {
         return false;
     }

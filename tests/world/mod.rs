@@ -99,6 +99,17 @@ impl World {
         Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone() }
     }
 
+    /// A namespace of another cluster, with an account resource there that leads to the same account at DataFast.
+    pub(crate) async fn on_cluster(&self, cluster: Arc<ControlPlane>) -> Self {
+        let client = cluster.admin().await.unwrap();
+        let namespace = namespace(&client, "e2e").await.unwrap();
+        let there = Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone() };
+        there.set_credential(&self.account.credential()).await;
+        let spec = serde_json::to_value(self.account_resource().await.spec).unwrap();
+        there.set_account(spec).await;
+        there
+    }
+
     pub(crate) fn tokens(&self) -> Api<DataFastAccessToken> {
         self.api()
     }

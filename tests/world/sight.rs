@@ -168,6 +168,15 @@ impl World {
         events.into_iter().filter(is_about).collect()
     }
 
+    /// The events about the account resource.
+    pub(crate) async fn account_events(&self, reason: &str) -> Vec<Event> {
+        // Where events about objects without a namespace are.
+        let api: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let events = api.list(&ListParams::default()).await.unwrap();
+        let is_about = |event: &Event| event.regarding.as_ref().is_some_and(|r| r.name.as_ref() == Some(&self.name));
+        events.into_iter().filter(|event| is_about(event) && event.reason.as_deref() == Some(reason)).collect()
+    }
+
     /// What the operator has asked the API server to change in this namespace, events aside: `create secrets`,
     /// `create secrets, dry run`, `patch datafastaccesstokens/status`.
     pub(crate) fn writes(&self) -> Vec<String> {

@@ -166,7 +166,7 @@ async fn after_a_failure_there_is_one_change_at_a_time_until_one_succeeds() {
     );
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(counted() - before, 4);
-    assert_eq!(lock(&account.state).gate.calls(), MOST_CALLS);
+    assert_eq!(lock(&account.state).gate.calls(), crate::account::gate::MOST_CALLS);
     world.world.all_told();
 }
 

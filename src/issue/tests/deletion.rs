@@ -128,11 +128,12 @@ fn one_denied_token_does_not_keep_the_others_alive() {
 }
 
 #[test]
-fn a_list_at_the_very_time_of_a_denial_counts_as_later() {
+fn a_denied_token_that_one_list_lacks_is_not_gone_before_lists_and_its_key_say_so() {
     let mut scene = Scene::settled().deleted().listing(&[]);
     scene.log.0[0].at = now();
     scene.local.denied.insert(id(1), now());
-    assert_eq!(scene.action(), Action::DeleteSecret);
+    waits(&scene, "refuses to delete it");
+    assert!(scene.rests().wake.next_list);
 }
 
 #[test]

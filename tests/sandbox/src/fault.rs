@@ -15,7 +15,7 @@ pub struct FaultId(pub u64);
 
 /// A fault, and the requests that meet it.
 ///
-/// Several faults can meet in one request. Delays, holds, lags and wire variants all apply. Of the faults that
+/// Several faults can meet in one request. Delays, holds, lags, short lists and wire variants all apply. Of the faults that
 /// take the place of the answer only the first one set applies and is counted, so that a queue of them is met one
 /// request after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Fault {
     /// How many requests meet it; none: all until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// Whether it strikes before or after the request took effect. Latency, lag and wire variants do not care.
+    /// Whether it strikes before or after the request took effect. Latency, lists and wire variants do not care.
     #[serde(default)]
     pub moment: Moment,
     /// What happens.
@@ -114,6 +114,9 @@ pub enum Kind {
         /// Seconds.
         seconds: f64,
     },
+    /// Lists show only what the caller created, and not the caller itself. The documentation says that nobody else's
+    /// tokens can be deleted, and leaves open whether they are listed: without this fault, they are.
+    ListOwn,
     /// Answers in another spelling.
     Wire {
         /// Which one.
@@ -222,6 +225,7 @@ pub(crate) struct Plan {
     /// Takes the place of the answer.
     pub(crate) instead: Option<(Moment, Kind)>,
     pub(crate) lag: Duration,
+    pub(crate) lists_own: bool,
     pub(crate) wire: Vec<Wire>,
 }
 
@@ -299,6 +303,7 @@ impl Faults {
                 Kind::ListLag { seconds } => {
                     plan.lag = plan.lag.max(Duration::try_from_secs_f64(*seconds).unwrap_or_default());
                 }
+                Kind::ListOwn => plan.lists_own = true,
                 Kind::Wire { wire } => plan.wire.push(*wire),
                 Kind::RateLimited { .. } | Kind::Status { .. } | Kind::Drop | Kind::Hang => {
                     if plan.instead.is_some() {

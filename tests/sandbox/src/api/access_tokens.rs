@@ -30,8 +30,10 @@ pub(super) fn asked_name(call: &Call, body: &[u8]) -> Option<String> {
     }
 }
 
-pub(super) fn list(account: &AccountState, lag: Duration) -> Answer {
-    succeed(account.listed(lag).map(wire).collect())
+/// `creator`: whose tokens are shown; none: all.
+pub(super) fn list(account: &AccountState, lag: Duration, creator: Option<&str>) -> Answer {
+    let is_shown = |token: &&Token| creator.is_none() || token.created_by.as_deref() == creator;
+    succeed(account.listed(lag).filter(is_shown).map(wire).collect())
 }
 
 pub(super) fn create(account: &mut AccountState, caller: &Caller, body: &[u8]) -> Answer {

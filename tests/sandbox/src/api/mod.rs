@@ -210,7 +210,7 @@ fn perform(state: &mut State, incoming: &Incoming, call: &Call, plan: &Plan) -> 
         return refuse(StatusCode::FORBIDDEN, &format!("This token lacks the permission {}", call.permission()));
     }
     match call {
-        Call::ListAccessTokens => access_tokens::list(account, plan.lag),
+        Call::ListAccessTokens => access_tokens::list(account, plan.lag, plan.lists_own.then_some(&*caller.token_id)),
         Call::CreateAccessToken => access_tokens::create(account, &caller, &incoming.body),
         Call::DeleteAccessToken(id) => access_tokens::delete(account, &caller, id),
         Call::GetAccount => account::get(account),

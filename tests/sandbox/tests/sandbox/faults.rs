@@ -165,6 +165,18 @@ async fn a_lagging_list_shows_the_past() {
 }
 
 #[tokio::test]
+async fn a_list_may_show_the_callers_own_tokens_only() {
+    let world = World::new().await;
+    let id = text(&world.created().await["_id"]).to_owned();
+    assert_eq!(world.listed().await.len(), 2);
+    world.account.set_fault(Fault::new(LIST, Kind::ListOwn));
+    let shown: Vec<_> = world.listed().await.iter().map(|token| text(&token["_id"]).to_owned()).collect();
+    assert_eq!(shown, [id]);
+    world.account.clear_faults();
+    assert_eq!(world.listed().await.len(), 2);
+}
+
+#[tokio::test]
 async fn answers_in_another_spelling() {
     let world = World::new().await;
     for (wire, fits) in [
