@@ -3,29 +3,32 @@
 //! Invariant: every call to DataFast goes through an [`Account`], so that one refusal holds back all of them, and the
 //! list is one for all. Invariant: nothing here knows a resource's kind or reads one.
 
+mod calls;
 mod gate;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use calls::CallError;
 pub use gate::Trouble;
 use gate::{Call, Gate};
 use state::{Connection, State};
 pub use state::{Report, Setup, Told, View, Waits};
 
 use crate::clock::Clock;
-use crate::datafast::{Client, Error, Issued, NewToken, RawKey, SetupError, TokenId};
+use crate::datafast::{Client, SetupError, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::observed;
-use crate::issue::queue::Waiting;
+use crate::issue::snapshot::Snapshot;
 use crate::lock::lock;
 
 /// Between one list and the next.
@@ -96,15 +99,6 @@ pub struct Account {
     clock: Arc<dyn Clock>,
 }
 
-/// A call that got no answer to act on.
-#[derive(Debug)]
-pub enum CallError {
-    /// It was not sent: the account is closed, or it would have been sent too late.
-    NotSent,
-    /// DataFast's answer.
-    DataFast(Error),
-}
-
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
         Self { name: name.to_owned(), state: Mutex::default(), ended: Notify::new(), wakeups, horizon, clock }
@@ -137,6 +131,9 @@ impl Account {
     /// Takes note that there is no resource or no credential.
     pub fn disconnect(&self, setup: Setup) {
         let mut state = lock(&self.state);
+        if setup == Setup::NotFound {
+            state.allow = None;
+        }
         state.connection = None;
         state.gate = Gate::default();
         state.setup = setup;
@@ -209,94 +206,6 @@ impl Account {
         lock(&self.state).expected = tokens;
     }
 
-    /// Wakes a resource when what it waits for is there. `seen`: the version of the view that makes it wait.
-    pub fn wait(&self, resource: ResourceRef, waits: Waits, seen: u64) {
-        let is_late = {
-            let mut state = lock(&self.state);
-            match waits == Waits::default() {
-                true => state.waiting.remove(&resource),
-                false => state.waiting.insert(resource.clone(), waits),
-            };
-            waits != Waits::default() && state.version != seen
-        };
-        if is_late {
-            self.wake(resource);
-        }
-    }
-
-    /// Has a resource stand in the queue for a slot, or leave it.
-    pub fn line_up(&self, resource: &ResourceRef, waiting: Option<Waiting>) {
-        let (moves, is_news) = {
-            let mut state = lock(&self.state);
-            let before = state.queue.len();
-            let is_ahead = |waiting: &Waiting| state.queue.values().any(|other| other > waiting);
-            let moves = match waiting {
-                Some(waiting) => {
-                    let has_moved = state.queue.get(resource) != Some(&waiting);
-                    let moves = has_moved && is_ahead(&waiting);
-                    state.queue.insert(resource.clone(), waiting);
-                    moves
-                }
-                None => state.queue.remove(resource).is_some(),
-            };
-            (moves, state.queue.len() != before)
-        };
-        // Those behind it have another place.
-        if moves {
-            self.wake_news();
-        }
-        if is_news {
-            self.look();
-        }
-    }
-
-    /// Has those leave the queue that are no longer there.
-    pub fn keep_in_queue(&self, is_there: impl Fn(&ResourceRef) -> bool) {
-        let has_shrunk = {
-            let mut state = lock(&self.state);
-            let before = state.queue.len();
-            state.queue.retain(|resource, _| is_there(resource));
-            state.queue.len() != before
-        };
-        if has_shrunk {
-            self.wake_news();
-        }
-    }
-
-    /// Puts one that waited for a slot before a restart in its place.
-    pub fn queue_up(&self, resource: ResourceRef, waiting: Waiting) {
-        lock(&self.state).queue.entry(resource).or_insert(waiting);
-    }
-
-    /// Takes note that a resource waits for nothing.
-    pub fn settled(&self, resource: &ResourceRef) {
-        self.wait(resource.clone(), Waits::default(), 0);
-        self.line_up(resource, None);
-    }
-
-    /// Wakes all that wait for a change of the account's state.
-    pub fn wake_news(&self) {
-        self.wake_those(|waits| waits.news);
-    }
-
-    /// Wakes all that waited for a list.
-    pub fn wake_listed(&self, told: Told) {
-        self.wake_those(|waits| {
-            waits.next_list || waits.list.is_some_and(|at| at <= told.begun) || waits.news && told.is_news
-        });
-    }
-
-    fn wake_those(&self, concerned: impl Fn(&Waits) -> bool) {
-        let woken: Vec<_> = {
-            let mut state = lock(&self.state);
-            state.version += 1;
-            state.waiting.extract_if(|_, waits| concerned(waits)).collect()
-        };
-        for (resource, _) in woken {
-            self.wake(resource);
-        }
-    }
-
     /// Wakes one resource.
     pub fn wake(&self, resource: ResourceRef) {
         let _ = self.wakeups.send(Wakeup::Resource(resource));
@@ -363,6 +272,10 @@ impl Account {
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
                 state.next_list = Some(state.next_list.map_or(regular, |wanted| wanted.min(regular)));
                 let told = state.listed(begun, tokens, self.horizon);
+                // The clock was set back while it was under way.
+                if begun > now {
+                    state.change(Snapshot::distrust);
+                }
                 Some(Told { is_news: told.is_news || is_opened, ..told })
             }
             Err(error) => {
@@ -371,155 +284,6 @@ impl Account {
                 None
             }
         }
-    }
-
-    /// Issues a token, if the request can be sent before `deadline`.
-    pub async fn create(
-        &self,
-        token: &NewToken,
-        deadline: Instant,
-        may_send: impl Fn() -> bool,
-    ) -> Result<Issued, CallError> {
-        let (client, _turn) = self.enter().await?;
-        if Instant::now() >= deadline || !may_send() {
-            return Err(CallError::NotSent);
-        }
-        let creating = Creating::begin(self).ok_or(CallError::NotSent)?;
-        let answer = client.create_access_token(token).await;
-        let mut state = lock(&self.state);
-        creating.end(&mut state);
-        let now = self.clock.now();
-        match &answer {
-            Ok(issued) => {
-                state.gate.succeeded(Call::Create);
-                if state.learnt.is_some_and(|(limit, _)| state.total() >= limit) {
-                    state.learnt = None;
-                }
-                let mut token_seen = issued.token.clone();
-                // The marker is what tells whose it is, and DataFast may leave the name out of its answer.
-                token_seen.name.get_or_insert_with(|| token.name.clone());
-                state.change(|snapshot| snapshot.issued(token_seen, now));
-            }
-            Err(error) => {
-                if matches!(error, Error::Full { .. }) {
-                    state.learnt = Some((state.total(), now));
-                }
-                if matches!(error, Error::Full { .. } | Error::Rejected { status: 400, .. }) {
-                    // Which of the two it is, only a list can tell.
-                    state.next_list = Some(now);
-                }
-                self.note_failure(&mut state, Call::Create, error, now);
-                drop(state);
-                // The slot that it would have taken may be another's.
-                self.wake_news();
-            }
-        }
-        answer.map_err(CallError::DataFast)
-    }
-
-    /// Revokes a token.
-    pub async fn revoke(&self, id: &TokenId) -> Result<(), CallError> {
-        let (client, _turn) = self.enter().await?;
-        let answer = client.delete_access_token(id).await;
-        let mut state = lock(&self.state);
-        let now = self.clock.now();
-        match &answer {
-            Ok(()) => {
-                state.gate.succeeded(Call::Change);
-                state.change(|snapshot| snapshot.revoked(id, now));
-                drop(state);
-                self.wake_news();
-            }
-            Err(error) => self.note_failure(&mut state, Call::Change, error, now),
-        }
-        answer.map_err(CallError::DataFast)
-    }
-
-    /// Whether DataFast takes a key.
-    pub async fn probe(&self, key: &RawKey) -> Result<bool, CallError> {
-        let (client, _turn) = self.enter().await?;
-        let answer = client.probe(key).await;
-        let mut state = lock(&self.state);
-        match &answer {
-            Ok(_) => state.gate.succeeded(Call::Change),
-            Err(error) => self.note_failure(&mut state, Call::Change, error, self.clock.now()),
-        }
-        answer.map_err(CallError::DataFast)
-    }
-
-    fn note_failure(&self, state: &mut State, call: Call, error: &Error, now: Timestamp) {
-        state.gate.failed(call, error, now);
-        if state.gate.closed().is_some() || state.next_list == Some(now) {
-            self.look();
-        }
-    }
-
-    /// Waits for a turn.
-    async fn enter(&self) -> Result<(Arc<Client>, Turn<'_>), CallError> {
-        loop {
-            let mut ended = std::pin::pin!(self.ended.notified());
-            // From here on, no end of a call is missed.
-            ended.as_mut().enable();
-            if let Some(outcome) = self.try_enter() {
-                return outcome;
-            }
-            ended.await;
-        }
-    }
-
-    /// None: as many calls are under way as may be.
-    fn try_enter(&self) -> Option<Result<(Arc<Client>, Turn<'_>), CallError>> {
-        let mut state = lock(&self.state);
-        let (Some(connection), None) = (&state.connection, state.gate.closed()) else {
-            return Some(Err(CallError::NotSent));
-        };
-        let client = connection.client.clone();
-        if state.calls >= state.gate.calls() {
-            return None;
-        }
-        state.calls += 1;
-        Some(Ok((client, Turn(self))))
-    }
-}
-
-/// A call under way.
-struct Turn<'a>(&'a Account);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.state).calls -= 1;
-        // What came of it may let more than one go.
-        self.0.ended.notify_waiters();
-    }
-}
-
-/// A request for a token under way: it has a slot until its answer tells whether it keeps it.
-struct Creating<'a>(&'a Account);
-
-impl<'a> Creating<'a> {
-    /// None: there is no slot left.
-    fn begin(account: &'a Account) -> Option<Self> {
-        let mut state = lock(&account.state);
-        if state.free().is_some_and(|free| free <= 0) {
-            return None;
-        }
-        state.creating += 1;
-        Some(Self(account))
-    }
-}
-
-impl Creating<'_> {
-    /// The answer is there: what it says of the slot is noted under the same lock.
-    fn end(self, state: &mut State) {
-        state.creating -= 1;
-        std::mem::forget(self);
-    }
-}
-
-/// The future that waits for the answer was dropped.
-impl Drop for Creating<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.state).creating -= 1;
     }
 }
 

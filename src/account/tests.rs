@@ -13,7 +13,8 @@ use datafast_sandbox::{AccountOptions, Options, Sandbox};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::datafast::{Observe, Token};
+use crate::datafast::{Error, Issued, NewToken, Observe, RawKey, Token};
+use crate::issue::queue::Waiting;
 
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);
 const POLL: Duration = Duration::from_secs(60);

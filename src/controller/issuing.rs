@@ -149,6 +149,7 @@ impl Work<'_> {
                 {
                     let mut memory = lock(&self.memory);
                     memory.let_go();
+                    memory.local.made_room = false;
                     memory.accepted();
                 }
                 tracing::info!(token_id = ?record.token_id.as_ref().map(TokenId::as_str), display_key, "the Secret holds a new key");

@@ -250,6 +250,7 @@ fn note_revoked(
         Ok(()) => {
             memory.local.denied.remove(token_id);
             ctx.metrics.revoked(token::KIND, cause.as_str());
+            memory.local.made_room |= cause == RevokeCause::MadeRoom;
             tracing::info!(token_id = token_id.as_str(), cause = cause.as_str(), "revoked a token");
         }
         Err(CallError::DataFast(datafast::Error::NotFound | datafast::Error::Rejected { .. })) => {

@@ -270,14 +270,13 @@ fn suspended(look: &Look<'_>) -> Option<Decision> {
 
 /// What was issued before stays as it is.
 fn not_allowed(look: &Look<'_>) -> Option<Decision> {
-    let account = &look.seen.account;
-    let why = account.allow?.forbids(&look.desired.scope, account.standing)?;
+    let why = look.forbidden()?;
     let message = format!(
         "DataFastAccount {:?} forbids it: {why}. Ask for less, or have the account's owner allow it",
         look.seen.names.account
     );
     // Not all operators may watch the labels of namespaces.
-    let wake = if account.standing.is_outside { Wake::next_list() } else { Wake::default() };
+    let wake = if look.seen.account.standing.is_outside { Wake::next_list() } else { Wake::default() };
     look.wait(Reason::NotAllowed, message, wake.earliest(Wake::news()))
 }
 

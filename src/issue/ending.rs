@@ -20,6 +20,14 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
     if look.seen.local.in_flight.is_some() || look.seen.local.is_calling {
         return wait(look, "DataFast's answer to a request", Wake::default());
     }
+    if let Holding::Missing(id) = &look.holding
+        && !look.desired.abandon
+        && !look.desired.retain
+        && let Some(mut decision) = prove(look, id)
+    {
+        decision.verdict.message = format!("Deletion waits for the token to be revoked. {}", decision.verdict.message);
+        return decision;
+    }
     let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
     let remains = tokens(look, look.desired.retain);
     let unresolved = unresolved(look);
@@ -33,11 +41,6 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         let message = closed.verdict.message;
         closed.verdict.message = format!("Deletion waits for the token to be revoked. {message}");
         return closed;
-    }
-    if let Holding::Missing(id) = &look.holding
-        && let Some(decision) = prove(look, id)
-    {
-        return decision;
     }
     match (remains, unresolved) {
         (Some(Remains::Token(token_id)), _) => act(Action::Revoke { token_id, cause: RevokeCause::Deleted }),
@@ -59,15 +62,15 @@ pub(super) fn expired(look: &Look<'_>) -> Option<Decision> {
     if is_record && matches!(look.holding, Holding::Unproven(_)) {
         return None;
     }
+    if let (Holding::Missing(id), None) = (&look.holding, look.closed()) {
+        return prove(look, id);
+    }
     let over = format!("spec.expiresAfter has passed at {:.0}", expiry.at());
     let remains = tokens(look, false);
     let is_unknown = is_record && look.seen.account.snapshot.is_none();
     if let Some(closed) = look.closed().filter(|_| remains.is_some() || is_unknown) {
         let message = format!("{over}; its token is still to be revoked. {}", closed.verdict.message);
         return look.wait(Reason::Expired, message, closed.wake);
-    }
-    if let Holding::Missing(id) = &look.holding {
-        return prove(look, id);
     }
     match remains {
         Some(Remains::Token(token_id)) => look.act(Action::Revoke { token_id, cause: RevokeCause::Expired }),
@@ -99,7 +102,12 @@ fn tokens(look: &Look<'_>, retain: bool) -> Option<Remains> {
     let held = seen.local.held.as_ref().map(|held| held.token_id.clone());
     let listed = seen.own_tokens().map(|listed| listed.token.id.clone());
     let named = seen.status.token_id.iter().chain(&seen.status.retiring).filter(|id| !is_gone(look, id)).cloned();
-    let to_go = held.into_iter().chain(listed).chain(named).filter(|id| !(retain && is_the_secrets(look, id)));
+    let hidden = match &look.holding {
+        Holding::Hidden(id) => Some((*id).clone()),
+        _ => None,
+    };
+    let to_go =
+        held.into_iter().chain(listed).chain(named).chain(hidden).filter(|id| !(retain && is_the_secrets(look, id)));
     let mut denied = None;
     for id in to_go {
         match look.denied(&id) {

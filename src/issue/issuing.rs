@@ -47,7 +47,7 @@ pub(super) fn lacks_one_slot(look: &Look<'_>) -> bool {
 
 /// As one of those that wait for a slot.
 pub(super) fn waiting(look: &Look<'_>) -> Waiting {
-    let has_made_room = look.has_made_room() || look.has_lost_key() && unsent(look).is_some();
+    let has_made_room = look.seen.local.made_room || look.has_made_room();
     let priority = match (has_made_room, look.works) {
         (true, _) => Priority::MadeRoom,
         (false, true) => Priority::Rotation,
@@ -133,7 +133,7 @@ pub(super) fn may_send(look: &Look<'_>) -> bool {
     let held_up = |cause| rejected(look).or_else(|| throttled(look, cause)).is_some();
     let is_ready =
         |(unsent, current): (&Unsent, &Attempt)| unsent.preflight == Preflight::Passed && is_fresh(look, current);
-    unsent(look).is_some_and(is_ready) && !look.need.is_some_and(held_up)
+    unsent(look).is_some_and(is_ready) && look.forbidden().is_none() && !look.need.is_some_and(held_up)
 }
 
 fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {

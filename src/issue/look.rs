@@ -55,6 +55,12 @@ impl<'a> Look<'a> {
             || may_be_gone && begun(self.seen).is_some_and(|cause| makes_room(cause, self.desired))
     }
 
+    /// Which rule of the account forbids it, if one does.
+    pub(super) fn forbidden(&self) -> Option<String> {
+        let account = &self.seen.account;
+        account.allow?.forbids(&self.desired.scope, account.standing)
+    }
+
     /// Another token is wanted because the key of the last one is in no Secret any more.
     pub(super) fn has_lost_key(&self) -> bool {
         matches!(self.holding, Holding::Nothing) && self.need.is_some()
@@ -178,8 +184,10 @@ fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>, now: Time
         Cause::New | Cause::KeyLost | Cause::Vanished | Cause::Unknown => false,
     };
     // A token that made room for its successor, be it under an operator that has died since: the cause stands.
+    // What was due was due, even if the clock says otherwise by now.
+    let is_still_open = |cause| cause == Cause::RotationDue || is_open(cause);
     let made_room = matches!(holding, Holding::Vanished | Holding::Revoked).then(|| begun(seen)).flatten();
-    let made_room = made_room.filter(|cause| makes_room(*cause, desired) && is_open(*cause));
+    let made_room = made_room.filter(|cause| makes_room(*cause, desired) && is_still_open(*cause));
     let open = |cause| is_open(cause).then_some(cause);
     open(Cause::RevokeNow)
         .or(made_room)

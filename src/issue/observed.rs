@@ -199,6 +199,8 @@ pub struct Local {
     pub in_flight: Option<Nonce>,
     /// Another call to DataFast is under way.
     pub is_calling: bool,
+    /// A token was revoked to make room for one that no Secret holds yet.
+    pub made_room: bool,
     /// An attempt that was recorded and has certainly made no token: not sent, or refused.
     pub unsent: Option<Unsent>,
     /// The last refusal of a Secret that was to be written again.
@@ -317,7 +319,11 @@ impl<'a> Observed<'a> {
     /// on a token that its record names, an id in its status, or a key that it proved to have.
     pub fn licence(&self, listed: &Listed) -> bool {
         let id = &listed.token.id;
-        self.status.names(id) || self.attempt_of(listed).is_some_and(|nonce| self.records(nonce)) || self.proven(id)
+        // That DataFast takes a key does not tell whose it is: it must look like the token's too.
+        let is_its_key = || self.key().is_some_and(|key| key.fits(&listed.token.display_key) == Some(true));
+        self.status.names(id)
+            || self.attempt_of(listed).is_some_and(|nonce| self.records(nonce))
+            || self.proven(id) && is_its_key()
     }
 
     /// The attempt of this resource that made the token, told by its marker.

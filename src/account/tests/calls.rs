@@ -189,3 +189,36 @@ async fn where_all_is_well_four_changes_are_under_way_at_once() {
     );
     assert!(answers.iter().all(Result::is_ok));
 }
+
+const NEWS: Waits = Waits { next_list: false, list: None, news: true };
+
+#[tokio::test]
+async fn a_slot_that_a_failed_request_gives_back_is_news_to_those_that_wait() {
+    let mut world = with_room(1).await;
+    world.remote.set_fault(refusal("this name will not do").once());
+    let held = world.remote.set_fault(hold());
+    let (answer, ()) = tokio::join!(world.create(), async {
+        world.remote.held(held).await;
+        world.waits("agent", NEWS);
+        world.remote.release(held);
+    });
+    assert!(answer.is_err());
+    assert_eq!((world.free(), world.world.woken()), (Some(1), vec!["agent".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_limit_that_holds_no_longer_is_news_to_those_that_wait() {
+    let mut world = learnt().await;
+    let listed = |world: &Connected, told: Option<Told>| world.account.wake_listed(told.unwrap());
+    listed(&world, world.account.poll(POLL).await);
+    world.world.all_told();
+    world.waits("agent", NEWS);
+    for _ in 0..9 {
+        world.clock.pass(61);
+        listed(&world, world.account.poll(POLL).await);
+    }
+    assert_eq!(world.world.woken(), [""; 0]);
+    world.clock.pass(61);
+    listed(&world, world.account.poll(POLL).await);
+    assert_eq!(world.world.woken(), ["agent"]);
+}

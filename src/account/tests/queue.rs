@@ -135,6 +135,9 @@ fn each_sees_the_others_in_the_queue_and_not_itself() {
     assert_eq!(ahead_of(&world, "third", &place(New, 3)), 2);
     assert_eq!(ahead_of(&world, "third", &place(Rotation, 3)), 0);
     assert_eq!(world.account.report().waiting, 2);
+    let others = |name| world.account.view(&resource(name)).slots.unwrap().others;
+    assert_eq!(others("first"), [place(New, 2)]);
+    assert_eq!(others("third").len(), 2);
 }
 
 #[test]
@@ -211,4 +214,14 @@ fn after_a_restart_those_that_waited_stand_as_before_until_they_say_otherwise() 
 fn before_the_first_list_nobody_knows_of_slots() {
     let world = World::new();
     assert_eq!(world.account.view(&resource("agent")).slots, None);
+}
+
+#[test]
+fn who_is_no_longer_there_keeps_nobody_waiting() {
+    let mut world = queue();
+    world.account.keep_in_queue(|_| true);
+    assert_eq!(world.all_told(), []);
+    world.account.keep_in_queue(|resource| resource.name != "first");
+    assert!(world.woken().contains(&"second".to_owned()));
+    assert_eq!(ahead_of(&world, "second", &place(New, 2)), 0);
 }

@@ -304,3 +304,12 @@ fn where_a_namespace_has_a_share_a_resource_has_one_former_token_at_most() {
     assert_eq!(waits.rests().wake.at, Some(later(50)), "when the former one goes");
     waits.change(|s| s.desired.requests.revoke_now = request("leaked")).records(Cause::RevokeNow);
 }
+
+#[test]
+fn a_token_makes_no_room_for_one_that_is_not_allowed() {
+    let mut scene = Scene::secret_deleted();
+    scene.log.0.push(attempt(2, now(), Cause::KeyLost));
+    scene.local.unsent = Some(unsent(2));
+    (scene.free, scene.allow) = (Some(0), Some(Allow { permissions: Some(BTreeSet::new()), ..Allow::default() }));
+    scene.says(Reason::NotAllowed, false, "allow.permissions");
+}

@@ -102,7 +102,8 @@ fn the_secrets_token_id_alone_is_no_licence_but_its_attempt_is_waited_for() {
     let listed = unmirrored.clone().listing(&[token(1)]);
     assert_eq!(listed.action(), revoke_deleted(1));
     let past = unmirrored.change(|s| s.now = later(2)).listing(&[]);
-    assert_eq!(past.action(), Action::DeleteSecret);
+    assert_eq!(past.action(), Action::Prove { token_id: id(1) }, "its Secret is its only record");
+    assert_eq!(past.change(|s| s.local.proof = Some(proof(1, false))).action(), Action::DeleteSecret);
 }
 
 #[test]

@@ -217,3 +217,23 @@ fn an_expiry_tries_the_key_first_then_revokes_and_tells_of_a_refusal() {
     assert_eq!(denied.rests().wake.at, Some(later(10)));
     assert_eq!(expired(tried(missing(), false, 0)).action(), Action::DeleteSecret);
 }
+
+#[test]
+fn at_its_end_too_a_key_that_could_not_be_tried_is_tried_again_later() {
+    for scene in [missing().deleted(), expired(missing())] {
+        let failed =
+            scene.clone().change(|s| s.local.unproved = Some(Refused { message: "no".into(), retry_at: later(1) }));
+        assert_eq!(failed.rests().wake.at, Some(later(1)));
+        assert_eq!(failed.change(|s| s.now = later(1)).action(), prove());
+        let closed = scene.change(|s| s.gate = Gate::Unavailable("503".into()));
+        assert!(closed.rests().wake.news);
+    }
+}
+
+#[test]
+fn a_hidden_token_that_status_does_not_name_yet_is_not_lost_at_the_end() {
+    let unmirrored = |scene: Scene| scene.change(|s| s.status = Default::default());
+    assert_eq!(unmirrored(missing()).deleted().action(), prove());
+    assert_eq!(unmirrored(hidden()).deleted().action(), revoke(1, RevokeCause::Deleted));
+    assert_eq!(expired(unmirrored(hidden())).action(), revoke(1, RevokeCause::Expired));
+}

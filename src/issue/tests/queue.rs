@@ -203,7 +203,7 @@ fn a_lost_key_makes_room_for_its_successor_though_others_wait() {
     });
     assert_eq!(scene.action(), revoke(1, RevokeCause::MadeRoom));
     scene.snapshot.as_mut().unwrap().revoked(&id(1), now());
-    (scene.free, scene.status.token_id) = (Some(1), None);
+    (scene.free, scene.status.token_id, scene.local.made_room) = (Some(1), None, true);
     scene.secret = SecretView::Missing;
     assert!(matches!(scene.action(), Action::Send { .. }), "{:?}", scene.action());
 }
@@ -229,4 +229,41 @@ fn one_that_waited_is_served_when_those_before_it_have_been() {
     simulator.scene.waiting.clear();
     assert_eq!(simulator.settle(), Reason::Issued);
     assert_eq!(simulator.causes, [Cause::New]);
+}
+
+#[test]
+fn who_made_room_before_a_crash_is_still_first_after_it() {
+    let crowd = [others(3, Rotation, ago(A_DAY)), others(3, New, ago(A_DAY))].concat();
+    let scene = rotation_waits().change(|s| (s.desired.rotation.revoke_first, s.waiting) = (true, crowd));
+    let mut simulator = Simulator::new(scene);
+    while simulator.remote.contains_key(&id(1)) {
+        assert_eq!(simulator.step(), None);
+    }
+    simulator.crash();
+    assert_eq!(simulator.settle(), Reason::Issued);
+    assert_eq!(simulator.causes, [Cause::RotateRequested]);
+}
+
+#[test]
+fn a_lost_key_takes_no_slot_that_others_wait_for() {
+    let lost = Scene::secret_deleted().change(|s| (s.free, s.waiting) = (Some(1), others(1, Rotation, ago(20))));
+    lost.says(Reason::WaitingForSlot, false, "place 2 ");
+}
+
+#[test]
+fn a_new_token_whose_request_came_to_nothing_still_waits_behind_rotations() {
+    let scene = Scene::recorded(Preflight::Unknown).change(|s| s.free = Some(0));
+    assert_eq!(scene.rests().wake.slot.unwrap().priority, New);
+}
+
+#[test]
+fn whose_former_token_made_room_has_that_slot() {
+    let mut scene = ready(Scene::replaced(10), Cause::RotateRequested).change(|s| {
+        (s.free, s.desired.requests.rotate, s.desired.rotation.revoke_first) = (Some(0), request("please"), true);
+        s.waiting = others(1, Rotation, ago(A_DAY));
+    });
+    assert_eq!(scene.action(), revoke(1, RevokeCause::MadeRoom));
+    scene.snapshot.as_mut().unwrap().revoked(&id(1), now());
+    (scene.free, scene.local.made_room) = (Some(1), true);
+    assert!(matches!(scene.action(), Action::Send { .. }), "{:?}", scene.action());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::{RawKey, Token, TokenId};
-use crate::issue::decide::{Action, Decision};
+use crate::issue::decide::{Action, Decision, RevokeCause};
 use crate::issue::facts::{Mirror, facts};
 use crate::issue::observed::{
     Desired, Gate, Held, Local, Preflight, Proof, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent, Watched,
@@ -220,7 +220,7 @@ impl Simulator {
                 self.held_key = Some(key(n));
             }
             Action::Swap { record } => {
-                scene.local.held = None;
+                (scene.local.held, scene.local.made_room) = (None, false);
                 self.write(record, true);
             }
             Action::Rewrite { record } => self.write(record, false),
@@ -230,8 +230,9 @@ impl Simulator {
                 let proven = is_there && key_sha256 == fingerprint(random::number(&token_id));
                 scene.local.proof = Some(Proof { token_id, key_sha256, proven, at: now });
             }
-            Action::Revoke { token_id, .. } => {
+            Action::Revoke { token_id, cause } => {
                 let existed = self.remote.remove(&token_id).is_some();
+                scene.local.made_room |= existed && cause == RevokeCause::MadeRoom;
                 scene.free = scene.free.map(|free| free + i64::from(existed));
                 if existed {
                     scene.snapshot.iter_mut().for_each(|s| s.revoked(&token_id, now));

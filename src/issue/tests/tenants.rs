@@ -6,7 +6,7 @@ use crate::api::names;
 use crate::datafast::TokenId;
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::holding::Holding;
-use crate::issue::observed::{SecretFacts, SecretOwner, SecretView};
+use crate::issue::observed::{Proof, SecretFacts, SecretOwner, SecretView};
 use crate::issue::record::{Cause, Log, Previous, SecretRecord};
 use crate::issue::verdict::Reason;
 
@@ -169,6 +169,18 @@ fn live(scene: &Scene) -> Option<TokenId> {
 
 fn foreign(scene: &Scene) -> bool {
     matches!(&scene.secret, SecretView::Present(SecretFacts { owner: SecretOwner::Other(_), .. }))
+}
+
+/// A key that works is not the key of whatever token its Secret names.
+#[test]
+fn another_key_that_works_gives_no_power_over_the_token_that_the_secret_names() {
+    let mut scene = Scene::new().listing(&[]).change(|s| s.claimed = true);
+    let record = SecretRecord { token_id: Some(id(7)), ..SecretRecord::default() };
+    scene.secret = SecretView::Present(SecretFacts { record, key: Some(key(3)), ..secret(1, ago(A_DAY)) });
+    assert_eq!(scene.action(), Action::Prove { token_id: id(7) });
+    scene.local.proof = Some(Proof { key_sha256: key(3).fingerprint(id(7).as_str()), ..proof(7, true) });
+    let listed = scene.listing(&[unmarked(7)]);
+    assert!(!matches!(listed.action(), Action::Revoke { .. }), "{:?}", listed.action());
 }
 
 proptest! {

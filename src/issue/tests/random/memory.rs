@@ -48,6 +48,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         .prop_map(
             |(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted, is_calling))| Local {
                 is_calling,
+                made_room: false,
                 held,
                 in_flight: None,
                 unsent,

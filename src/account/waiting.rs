@@ -1,0 +1,96 @@
+//! Who waits for what of an account: for lists, for news, and for a slot.
+
+use super::state::{Told, Waits};
+use super::{Account, ResourceRef};
+use crate::issue::queue::Waiting;
+use crate::lock::lock;
+
+impl Account {
+    /// Wakes a resource when what it waits for is there. `seen`: the version of the view that makes it wait.
+    pub fn wait(&self, resource: ResourceRef, waits: Waits, seen: u64) {
+        let is_late = {
+            let mut state = lock(&self.state);
+            match waits == Waits::default() {
+                true => state.waiting.remove(&resource),
+                false => state.waiting.insert(resource.clone(), waits),
+            };
+            waits != Waits::default() && state.version != seen
+        };
+        if is_late {
+            self.wake(resource);
+        }
+    }
+
+    /// Has a resource stand in the queue for a slot, or leave it.
+    pub fn line_up(&self, resource: &ResourceRef, waiting: Option<Waiting>) {
+        let (moves, is_news) = {
+            let mut state = lock(&self.state);
+            let before = state.queue.len();
+            let moves = match waiting {
+                Some(waiting) => {
+                    let before = state.queue.insert(resource.clone(), waiting.clone());
+                    let has_moved = before.as_ref() != Some(&waiting);
+                    let first = before.map_or(waiting.clone(), |before| before.min(waiting));
+                    let mut others = state.queue.iter().filter(|(other, _)| *other != resource);
+                    has_moved && others.any(|(_, other)| *other > first)
+                }
+                None => state.queue.remove(resource).is_some(),
+            };
+            (moves, state.queue.len() != before)
+        };
+        // Those behind it have another place.
+        if moves {
+            self.wake_news();
+        }
+        if is_news {
+            self.look();
+        }
+    }
+
+    /// Has those leave the queue that are no longer there.
+    pub fn keep_in_queue(&self, is_there: impl Fn(&ResourceRef) -> bool) {
+        let has_shrunk = {
+            let mut state = lock(&self.state);
+            let before = state.queue.len();
+            state.queue.retain(|resource, _| is_there(resource));
+            state.queue.len() != before
+        };
+        if has_shrunk {
+            self.wake_news();
+        }
+    }
+
+    /// Puts one that waited for a slot before a restart in its place.
+    pub fn queue_up(&self, resource: ResourceRef, waiting: Waiting) {
+        lock(&self.state).queue.entry(resource).or_insert(waiting);
+    }
+
+    /// Takes note that a resource waits for nothing.
+    pub fn settled(&self, resource: &ResourceRef) {
+        self.wait(resource.clone(), Waits::default(), 0);
+        self.line_up(resource, None);
+    }
+
+    /// Wakes all that wait for a change of the account's state.
+    pub fn wake_news(&self) {
+        self.wake_those(|waits| waits.news);
+    }
+
+    /// Wakes all that waited for a list.
+    pub fn wake_listed(&self, told: Told) {
+        self.wake_those(|waits| {
+            waits.next_list || waits.list.is_some_and(|at| at <= told.begun) || waits.news && told.is_news
+        });
+    }
+
+    fn wake_those(&self, concerned: impl Fn(&Waits) -> bool) {
+        let woken: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.version += 1;
+            state.waiting.extract_if(|_, waits| concerned(waits)).collect()
+        };
+        for (resource, _) in woken {
+            self.wake(resource);
+        }
+    }
+}
