@@ -225,3 +225,22 @@ fn who_is_no_longer_there_keeps_nobody_waiting() {
     assert!(world.woken().contains(&"second".to_owned()));
     assert_eq!(ahead_of(&world, "second", &place(New, 2)), 0);
 }
+
+#[test]
+fn who_moves_back_in_the_queue_wakes_those_that_are_ahead_by_then() {
+    let mut world = World::new();
+    world.lists(&[1]);
+    world.account.line_up(&resource("a"), Some(place(MadeRoom, 5)));
+    world.account.line_up(&resource("b"), Some(place(Rotation, 1)));
+    world.waits("b", NEWS);
+    world.all_told();
+    world.account.line_up(&resource("a"), Some(place(Rotation, 5)));
+    assert_eq!(world.woken(), ["b"]);
+}
+
+#[test]
+fn an_account_that_is_gone_forbids_nothing() {
+    let world = World::new();
+    world.account.disconnect(Setup::NotFound);
+    assert_eq!(world.account.view(&resource("agent")).allow, None);
+}
