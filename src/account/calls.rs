@@ -14,7 +14,7 @@ use crate::lock::lock;
 /// A call that got no answer to act on.
 #[derive(Debug)]
 pub enum CallError {
-    /// It was not sent: the account is closed, or it would have been sent too late.
+    /// It was not sent: the account is closed or has no slot, or it would have been sent too late.
     NotSent,
     /// DataFast's answer.
     DataFast(Error),

@@ -121,7 +121,7 @@ pub struct View {
     pub slots: Option<Slots>,
     /// What it allows.
     pub allow: Option<Arc<Allow>>,
-    /// Another one after each change, and each list.
+    /// Another one after each time that those who wait were woken.
     pub version: u64,
     /// For `$(BASE_URL)`.
     pub base_url: Option<String>,

@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use super::perform::Work;
 use super::{Context, Error};
 use crate::api::DataFastAccessToken;
-use crate::issue::allow::Standing;
+use crate::issue::allow::{Allow, Standing};
 
 impl Context {
     /// Which namespaces an account is for, where it says so.
@@ -50,7 +50,15 @@ impl Work<'_> {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self, allow: Option<&Allow>) -> Standing {
+        // Without a limit nobody asks who was there first.
+        let is_limited = allow.is_some_and(|allow| allow.most_per_namespace.is_some());
+        let earlier = if is_limited { self.earlier() } else { 0 };
+        Standing { is_outside: self.is_outside, earlier }
+    }
+
+    /// How many resources of the namespace that ask the same account were there before this one.
+    fn earlier(&self) -> usize {
         let resource = &*self.resource;
         let is_earlier = |other: &DataFastAccessToken| {
             other.meta().deletion_timestamp.is_none()
@@ -59,7 +67,7 @@ impl Work<'_> {
                 && seniority(other) < seniority(resource)
         };
         let all = self.ctx.tokens.iter().flat_map(Store::state);
-        Standing { is_outside: self.is_outside, earlier: all.filter(|other| is_earlier(other)).count() }
+        all.filter(|other| is_earlier(other)).count()
     }
 }
 

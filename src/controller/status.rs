@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 
 use crate::api::{DataFastAccessToken, DataFastAccessTokenStatus, Retiring, names};
+use crate::datafast::TokenId;
 use crate::issue::facts::{self, Facts, Mirror, last_used};
 use crate::issue::snapshot::Listed;
 use crate::issue::verdict::Verdict;
@@ -116,7 +117,7 @@ pub(super) fn status(
         let entry = |retiring: &facts::Retiring<'_>| {
             let listed = retiring.listed;
             let id = listed.token.id.to_string();
-            let shown = before.retiring.iter().find(|old| old.token_id == id).and_then(|old| old.last_used_at.as_ref());
+            let shown = shown_use(&before.retiring, &listed.token.id);
             let is_news = retiring.is_news(shown.map(|time| time.0));
             Retiring {
                 last_used_at: if is_news { listed.token.last_used_at.map(time) } else { used(shown, listed) },
@@ -128,6 +129,11 @@ pub(super) fn status(
         status.retiring = retiring.iter().map(entry).collect();
     }
     status
+}
+
+/// The last use of a former token that status shows.
+pub(super) fn shown_use<'a>(retiring: &'a [Retiring], id: &TokenId) -> Option<&'a Time> {
+    retiring.iter().find(|shown| shown.token_id == id.as_str())?.last_used_at.as_ref()
 }
 
 /// Writes an object's status over the one that was read; `what` it is, for the error. None: the object is gone.

@@ -15,7 +15,6 @@ use super::perform::{Performed, Work};
 use super::{Context, Error, status, words};
 use crate::account::{ResourceRef, Setup, Waits};
 use crate::api::DataFastAccessToken;
-use crate::datafast::TokenId;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::{Facts, Mirror, Retiring, facts};
 use crate::issue::record::Request;
@@ -145,7 +144,7 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
     let view = work.view();
     let secret_name = work.resource.secret_name();
     let (resource, secret): (&DataFastAccessToken, Option<&Secret>) = (&work.resource, work.secret.as_ref());
-    let standing = work.standing();
+    let standing = work.standing(view.allow.as_deref());
     let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, standing, now };
     let (desired, observed) = (desired(&work.resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
@@ -160,12 +159,11 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
 }
 
 fn used_again(resource: &DataFastAccessToken, facts: &Facts<'_>) -> Vec<String> {
-    let shown = |id: &TokenId| {
-        let mut shown = resource.status.iter().flat_map(|status| &status.retiring);
-        shown.find(|shown| shown.token_id == id.as_str())?.last_used_at.as_ref().map(|time| time.0)
-    };
+    let shown = resource.status.as_ref().map(|status| status.retiring.as_slice()).unwrap_or_default();
     let retiring = facts.retiring.iter().flatten();
-    let is_news = |retiring: &&Retiring<'_>| retiring.is_news(shown(&retiring.listed.token.id));
+    let is_news = |retiring: &&Retiring<'_>| {
+        retiring.is_news(status::shown_use(shown, &retiring.listed.token.id).map(|time| time.0))
+    };
     retiring.filter(is_news).map(|retiring| retiring.listed.token.display_key.clone()).collect()
 }
 

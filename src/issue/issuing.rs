@@ -81,7 +81,7 @@ fn no_slot(look: &Look<'_>) -> Option<Decision> {
     if let (true, Some(listed)) = (look.makes_room(), candidate) {
         // Not before its successor is recorded, and its Secret sure to be taken.
         let revoke = Action::Revoke { token_id: listed.token.id.clone(), cause: RevokeCause::MadeRoom };
-        return may_send(look).then(|| look.act(revoke)).flatten();
+        return look.act(revoke).filter(|_| may_send(look));
     }
     let remedy = match (look.works, look.makes_room()) {
         (true, false) => {

@@ -25,8 +25,7 @@ impl<'a> Look<'a> {
     pub(super) fn new(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -> Self {
         let holding = seen.holding(&desired.scope, now);
         let works = match &holding {
-            Holding::Live(_) => true,
-            Holding::Hidden(_) => true,
+            Holding::Live(_) | Holding::Hidden(_) => true,
             Holding::Unconfirmed(_) | Holding::Unproven(_) | Holding::Missing(_) => seen.status.ready,
             Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => false,
         };
@@ -49,10 +48,13 @@ impl<'a> Look<'a> {
 
     /// The Secret's token is gone, or will turn out to be: it made room for a successor that is still wanted.
     pub(super) fn has_made_room(&self) -> bool {
-        let may_be_gone =
-            !matches!(self.holding, Holding::Live(_) | Holding::Nothing | Holding::Foreign(_) | Holding::Unproven(_));
-        matches!(self.holding, Holding::Revoked)
-            || may_be_gone && begun(self.seen).is_some_and(|cause| makes_room(cause, self.desired))
+        match self.holding {
+            Holding::Revoked => true,
+            Holding::Unconfirmed(_) | Holding::Missing(_) | Holding::Hidden(_) | Holding::Vanished => {
+                begun(self.seen).is_some_and(|cause| makes_room(cause, self.desired))
+            }
+            Holding::Live(_) | Holding::Nothing | Holding::Foreign(_) | Holding::Unproven(_) => false,
+        }
     }
 
     /// Which rule of the account forbids it, if one does.
@@ -163,8 +165,8 @@ impl<'a> Look<'a> {
 fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Option<Cause> {
     let had_one = seen.status.token_id.is_some() || seen.secret_record().is_some();
     let (gone, live) = match holding {
-        Holding::Foreign(_) | Holding::Unconfirmed(_) | Holding::Unproven(_) => return None,
-        Holding::Missing(_) | Holding::Hidden(_) => return None,
+        Holding::Foreign(_) | Holding::Unproven(_) => return None,
+        Holding::Unconfirmed(_) | Holding::Missing(_) | Holding::Hidden(_) => return None,
         // Whatever is asked for, the first token answers it.
         Holding::Nothing if !had_one => return Some(Cause::New),
         Holding::Nothing => (Some(Cause::KeyLost), None),

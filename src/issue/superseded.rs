@@ -12,10 +12,10 @@ use super::snapshot::Listed;
 
 /// Revokes lost tokens at once and retired ones when their overlap has passed.
 pub(super) fn superseded_tokens(look: &Look<'_>) -> Option<Decision> {
-    let (listed, standing) = in_excess(look).find(|(listed, standing)| {
-        let is_due = match standing {
-            Standing::Lost => true,
-            Standing::Retired(retirement) => retirement.is_due(look),
+    let (listed, excess) = in_excess(look).find(|(listed, excess)| {
+        let is_due = match excess {
+            Excess::Lost => true,
+            Excess::Retired(retirement) => retirement.is_due(look),
         };
         is_due && look.denied(&listed.token.id).is_none()
     })?;
@@ -23,11 +23,11 @@ pub(super) fn superseded_tokens(look: &Look<'_>) -> Option<Decision> {
         return None;
     }
     let is_current = look.seen.log.current().is_some_and(|c| look.seen.attempt_of(listed) == Some(&c.nonce));
-    match (standing, is_current, look.need) {
+    match (excess, is_current, look.need) {
         // The new entry keeps another leader that may hold this key from writing it: its attempt is no longer current.
-        (Standing::Lost, true, Some(cause)) => look.act(record(look, None, cause)),
-        (Standing::Lost, ..) => look.act(revoke(listed, RevokeCause::LostAttempt)),
-        (Standing::Retired(retirement), ..) => look.act(revoke(listed, retirement.cause)),
+        (Excess::Lost, true, Some(cause)) => look.act(record(look, None, cause)),
+        (Excess::Lost, ..) => look.act(revoke(listed, RevokeCause::LostAttempt)),
+        (Excess::Retired(retirement), ..) => look.act(revoke(listed, retirement.cause)),
     }
 }
 
@@ -37,7 +37,7 @@ fn revoke(listed: &Listed, cause: RevokeCause) -> Action {
 
 /// What a token of ours is that the Secret does not hold.
 #[derive(Clone, Copy, Debug)]
-enum Standing<'a> {
+enum Excess<'a> {
     /// No Secret ever held its key.
     Lost,
     /// Another took its place, or is about to.
@@ -101,7 +101,7 @@ pub fn is_after(used: Option<Timestamp>, since: Timestamp) -> bool {
 }
 
 /// Our tokens that the Secret does not hold.
-fn in_excess<'a>(look: &'a Look<'a>) -> impl Iterator<Item = (&'a Listed, Standing<'a>)> {
+fn in_excess<'a>(look: &'a Look<'a>) -> impl Iterator<Item = (&'a Listed, Excess<'a>)> {
     let held = look.seen.local.held.as_ref().map(|h| &h.token_id);
     look.seen
         .own_tokens()
@@ -109,15 +109,15 @@ fn in_excess<'a>(look: &'a Look<'a>) -> impl Iterator<Item = (&'a Listed, Standi
             let id = &listed.token.id;
             look.current() != Some(id) && held != Some(id)
         })
-        .map(|listed| (listed, standing(look, listed)))
+        .map(|listed| (listed, excess(look, listed)))
 }
 
-fn standing<'a>(look: &Look<'_>, listed: &'a Listed) -> Standing<'a> {
+fn excess<'a>(look: &Look<'_>, listed: &'a Listed) -> Excess<'a> {
     let seen = look.seen;
     let rotation = &look.desired.rotation;
-    let retired = |since, stays, cause| Standing::Retired(Retirement { listed, since, stays, cause });
+    let retired = |since, stays, cause| Excess::Retired(Retirement { listed, since, stays, cause });
     match (replaced(look, listed), seen.status.names(&listed.token.id)) {
-        (None, false) => Standing::Lost,
+        (None, false) => Excess::Lost,
         // No Secret has its key any more, but consumers may. It goes first only where another has no room beside it,
         // and not before that other one can be issued.
         (None, true) if look.has_lost_key() => {
@@ -134,7 +134,7 @@ fn standing<'a>(look: &Look<'_>, listed: &'a Listed) -> Standing<'a> {
             let after_overlap = Retirement { listed, since, stays: rotation.overlap, cause: RevokeCause::Retired };
             match rotation.max_overlap.filter(|_| after_overlap.is_in_use()) {
                 Some(most) => retired(since, most, RevokeCause::Retired),
-                None => Standing::Retired(after_overlap),
+                None => Excess::Retired(after_overlap),
             }
         }
     }
@@ -148,10 +148,10 @@ fn replaced<'a>(look: &Look<'a>, listed: &Listed) -> Option<&'a Previous> {
 }
 
 pub(super) fn next_retirement(look: &Look<'_>) -> Wake {
-    let waits = in_excess(look).filter_map(|(_, standing)| match standing {
+    let waits = in_excess(look).filter_map(|(_, excess)| match excess {
         // Due, and not revoked: the account is closed, or denied it.
-        Standing::Lost => Some(Wake::news()),
-        Standing::Retired(retirement) => match retirement.remains(look)? {
+        Excess::Lost => Some(Wake::news()),
+        Excess::Retired(retirement) => match retirement.remains(look)? {
             remains if remains > SignedDuration::ZERO => {
                 Some(Wake::at(look.now.saturating_add(remains).unwrap_or(Timestamp::MAX)))
             }
@@ -165,8 +165,8 @@ pub(super) fn next_retirement(look: &Look<'_>) -> Wake {
 
 /// Tokens that the Secret held before and that are still there.
 pub(super) fn retiring<'a>(look: &'a Look<'a>) -> impl Iterator<Item = Retirement<'a>> {
-    in_excess(look).filter_map(|(_, standing)| match standing {
-        Standing::Retired(retirement) => Some(retirement),
-        Standing::Lost => None,
+    in_excess(look).filter_map(|(_, excess)| match excess {
+        Excess::Retired(retirement) => Some(retirement),
+        Excess::Lost => None,
     })
 }
