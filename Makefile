@@ -9,7 +9,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 scripts := .ci/run tests/control-plane/build
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
-test_threads := 8
+test_threads := 24
 
 # The one that is installed, else one of our own.
 deny_version := 0.20.2

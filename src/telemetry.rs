@@ -1,20 +1,23 @@
 //! Logs, metrics and probes. Invariant: no metric has a label from the name of a namespaced object.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
@@ -22,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::TokenCounts;
 use crate::datafast::Observe;
+use crate::lock::lock;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -88,9 +92,11 @@ struct AccountState {
     state: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Account {
-    account: String,
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct Account {
+    /// Its name, as in [`Said`].
+    pub account: String,
 }
 
 /// The operator's metrics.
@@ -106,6 +112,111 @@ pub struct Metrics {
     revoked: Family<KindCause, Counter>,
     account_ready: Family<Account, Gauge>,
     leader: Gauge,
+    census: LastCensus,
+}
+
+/// What the kernel tells of this process, under the names that Prometheus' own clients use.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        // Where there is no /proc, there are no such metrics.
+        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+        let Ok(stat) = process.stat() else { return Ok(()) };
+        let ticks = f64::from(u32::try_from(procfs::ticks_per_second()).unwrap_or(u32::MAX));
+        let seconds = |ticked: u64| ticked as f64 / ticks;
+        let cpu = ConstCounter::new(seconds(stat.utime.saturating_add(stat.stime)));
+        let (name, help) = ("process_cpu", "User and system time spent");
+        cpu.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?)?;
+        let resident = stat.rss.saturating_mul(procfs::page_size());
+        let started = procfs::boot_time_secs().ok().map(|boot| boot as f64 + seconds(stat.starttime));
+        let files = process.fd_count().ok().map(|count| count as f64);
+        let gauges = [
+            ("process_resident_memory_bytes", "Resident memory in bytes", Some(resident as f64)),
+            ("process_virtual_memory_bytes", "Virtual memory in bytes", Some(stat.vsize as f64)),
+            ("process_start_time_seconds", "When the process started, in seconds since 1970", started),
+            ("process_open_fds", "Open file descriptors", files),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                let gauge = ConstGauge::new(value);
+                gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is said of all resources at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// How many resources say this.
+    pub resources: BTreeMap<Said, u32>,
+    /// The earliest of their next rotations, in seconds since 1970.
+    pub next_rotations: BTreeMap<KindOf, i64>,
+    /// Former tokens that were used after others took their places.
+    pub old_in_use: BTreeMap<Account, u32>,
+}
+
+/// What a resource says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct Said {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its account; empty where there is none of that name, for tenants can think of many.
+    pub account: String,
+    /// The reason of `Ready`.
+    pub reason: String,
+    /// The status of `Ready`: `true` or `false`.
+    pub ready: &'static str,
+}
+
+/// The resources of a kind that belong to an account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct KindOf {
+    /// Their kind.
+    pub kind: &'static str,
+    /// Their account, as in [`Said`].
+    pub account: String,
+}
+
+/// The last census: all of it is another at once.
+#[derive(Clone, Debug, Default)]
+struct LastCensus(Arc<Mutex<Census>>);
+
+impl Collector for LastCensus {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let census = lock(&self.0);
+        let resources = census.resources.iter().map(|(labels, number)| (labels, i64::from(*number)));
+        let rotations = census.next_rotations.iter().map(|(labels, at)| (labels, *at));
+        let in_use = census.old_in_use.iter().map(|(labels, number)| (labels, i64::from(*number)));
+        let help = "Resources, by what their condition Ready says";
+        encode_gauges(&mut encoder, "resources", help, resources)?;
+        let help = "When the next rotation is due, in seconds since 1970";
+        encode_gauges(&mut encoder, "next_rotation_timestamp_seconds", help, rotations)?;
+        let help = "Former tokens that were used after others took their places";
+        encode_gauges(&mut encoder, "old_tokens_in_use", help, in_use)
+    }
+}
+
+fn encode_gauges<'a, L: EncodeLabelSet + 'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl Iterator<Item = (&'a L, i64)>,
+) -> Result<(), std::fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        ConstGauge::new(value).encode(family.encode_family(labels)?)?;
+    }
+    Ok(())
+}
+
+/// The version in a label, and always 1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
 }
 
 /// 5 ms to 40 s: from a cached answer to a request that ends by its time limit.
@@ -116,7 +227,7 @@ fn durations() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("datafast"),
+            registry: Registry::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations),
             reconcile_duration: Family::new_with_constructor(durations),
@@ -126,8 +237,13 @@ impl Default for Metrics {
             revoked: Family::default(),
             account_ready: Family::default(),
             leader: Gauge::default(),
+            census: LastCensus::default(),
         };
-        let registry = &mut metrics.registry;
+        metrics.registry.register_collector(Box::new(Process));
+        let build: Family<Build, Gauge> = Family::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let registry = metrics.registry.sub_registry_with_prefix("datafast");
+        registry.register("build_info", "The operator's version", build);
         registry.register(
             "api_requests",
             "Requests to DataFast, by operation and HTTP status",
@@ -151,6 +267,7 @@ impl Default for Metrics {
         registry.register("tokens_revoked", "Tokens revoked, by cause", metrics.revoked.clone());
         registry.register("account_ready", "Whether an account can be used", metrics.account_ready.clone());
         registry.register("leader", "Whether this process is the one that acts", metrics.leader.clone());
+        registry.register_collector(Box::new(metrics.census.clone()));
         metrics
     }
 }
@@ -202,6 +319,11 @@ impl Metrics {
         self.account_ready.remove(&Account { account: account.to_owned() });
     }
 
+    /// All resources were counted.
+    pub fn counted(&self, census: Census) {
+        *lock(&self.census.0) = census;
+    }
+
     /// Whether this process leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(leads.into());
@@ -249,13 +371,35 @@ pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Healt
     Ok(())
 }
 
-async fn scrape(State((metrics, _)): State<Served>) -> Response {
+async fn scrape(State((metrics, _)): State<Served>, headers: HeaderMap) -> Response {
     let mut body = String::new();
     if text::encode(&mut body, &metrics.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (content_type, body) = match accepted.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+        true => ("application/openmetrics-text; version=1.0.0; charset=utf-8", body),
+        false => ("text/plain; version=0.0.4; charset=utf-8", classic(&body)),
+    };
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// The older text format, for whoever does not ask for OpenMetrics. There the name of a counter is that of its samples.
+fn classic(openmetrics: &str) -> String {
+    let types = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let counters: BTreeSet<&str> = types.filter(|(_, type_)| *type_ == "counter").map(|(name, _)| name).collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|about| Some((about, line.strip_prefix(about)?)));
+        match described.and_then(|(about, rest)| Some((about, rest.split_once(' ')?))) {
+            Some((about, (name, rest))) if counters.contains(name) => {
+                text.extend([about, name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 async fn ready(State((_, health)): State<Served>) -> (StatusCode, &'static str) {

@@ -141,9 +141,9 @@ async fn a_changed_credential_takes_effect_without_a_restart() {
     w.issued("agent").await;
     let (_, key) = w.made_by_hand(&["*"]);
     w.set_credential(&key).await;
-    let mask = w.account.live_tokens().into_iter().find(|token| token.key == key).unwrap().display_key;
+    let mask = w.live_tokens().into_iter().find(|token| token.key == key).unwrap().display_key;
     eventually("the new credential is used", WAIT, || async {
-        w.account.requests().last().filter(|request| request.bearer.as_ref() == Some(&mask)).map(drop)
+        w.requests().last().filter(|request| request.bearer.as_ref() == Some(&mask)).map(drop)
     })
     .await;
     w.apply("other", permissions()).await;
@@ -164,7 +164,7 @@ async fn plain_http_is_refused_unless_it_is_allowed() {
         ready.filter(|ready| ready.status == "False" && ready.message.contains("--allow-plain-http"))
     })
     .await;
-    assert_eq!(w.account.requests(), [], "the credential never left");
+    assert_eq!(w.requests(), [], "the credential never left");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_limit_that_only_datafast_knows_is_a_full_account_too() {
     let posts = w.posts();
     w.polls(2).await;
     assert!(w.posts() <= posts + 3, "{} more requests while the account is full", w.posts() - posts);
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
 }
 
 #[tokio::test]
@@ -202,8 +202,8 @@ async fn the_account_counts_whose_its_tokens_are() {
     let w = World::new().await;
     w.account_says("Connected").await;
     wait_counts(&w, [1, 0, 0, 0, 1]).await;
-    w.account.add_token(ForeignToken::default());
-    w.account.add_token(ForeignToken {
+    w.add_token(ForeignToken::default());
+    w.add_token(ForeignToken {
         name: Some("of another cluster [k8s:00000000/00000000.0000000000]".into()),
         ..ForeignToken::default()
     });

@@ -4,33 +4,39 @@ use datafast_harness::{condition, wait_gone};
 use datafast_operator::api::names;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::PostParams};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{WAIT, World, text_in};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, text_in,
+};
 
+#[rstest]
 #[tokio::test]
-async fn a_token_made_by_hand_is_taken_over_and_then_managed() {
-    let w = World::new().await;
+async fn a_token_made_by_hand_is_taken_over_and_then_managed(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let (id, key) = w.made_by_hand(&["analytics:read"]);
     w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": key })).await;
     let template = json!({ "labels": { "team": "growth" }, "data": { "env": "T=$(TOKEN)" } });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": template })).await;
     let issued = w.issued("agent").await;
     assert_eq!((&issued.token.id, &issued.token.key), (&id, &key));
-    assert_eq!(issued.resource.status.unwrap().token_name.as_deref(), Some("made by hand"));
+    assert_eq!(issued.resource.status.unwrap().token_name, issued.token.name);
     assert_eq!(issued.secret.labels()[names::MANAGED_BY], names::MANAGER);
     assert_eq!(issued.secret.labels()["team"], "growth");
     assert_eq!(text_in(&issued.secret, "env"), format!("T={key}"));
     assert_eq!(w.posts(), 0);
 
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert!(!w.account.live_tokens().iter().any(|token| token.id == id), "it was the operator's own by then");
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert!(!w.live_tokens().iter().any(|token| token.id == id), "it was the operator's own by then");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_of_any_scope_can_prove_itself() {
-    let w = World::new().await;
+async fn a_token_of_any_scope_can_prove_itself(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     // It may not ask for the account: DataFast knows it all the same.
     let (id, key) = w.made_by_hand(&["goals:read"]);
     w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": key })).await;
@@ -63,38 +69,43 @@ async fn a_token_of_another_scope_is_not_taken_over() {
     is_refused(&w, &id, json!({ "token": key }), "permissions").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_of_another_token_is_no_proof() {
-    let w = World::new().await;
+async fn a_key_of_another_token_is_no_proof(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let ((id, _), (_, other)) = (w.made_by_hand(&["analytics:read"]), w.made_by_hand(&["analytics:read"]));
     is_refused(&w, &id, json!({ "token": other }), &id).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_made_up_key_with_the_right_ends_is_no_proof() {
-    let w = World::new().await;
+async fn a_made_up_key_with_the_right_ends_is_no_proof(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let (id, key) = w.made_by_hand(&["analytics:read"]);
     let forged = format!("{}{}{}", &key[..7], "x".repeat(33), &key[key.len() - 4..]);
     is_refused(&w, &id, json!({ "token": forged }), &id).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_that_is_not_there_is_not_taken_over() {
-    let w = World::new().await;
+async fn a_token_that_is_not_there_is_not_taken_over(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let (_, key) = w.made_by_hand(&["analytics:read"]);
     is_refused(&w, "65f1c0ffee0123456789abcd", json!({ "token": key }), "65f1c0ffee0123456789abcd").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_entry_without_a_key_is_not_taken_over() {
-    let w = World::new().await;
+async fn an_entry_without_a_key_is_not_taken_over(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let (id, key) = w.made_by_hand(&["analytics:read"]);
     is_refused(&w, &id, json!({ "other": key }), "token").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_of_another_resource_is_not_taken_over() {
-    let w = World::new().await;
+async fn a_token_of_another_resource_is_not_taken_over(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let other = w.neighbour().await;
     other.apply("owner", json!({ "permissions": ["analytics:read"] })).await;
     let taken = other.issued("owner").await;
@@ -104,9 +115,10 @@ async fn a_token_of_another_resource_is_not_taken_over() {
     assert_eq!(after.secret, taken.secret);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_conflict_ends_when_the_secret_goes() {
-    let w = World::new().await;
+async fn a_conflict_ends_when_the_secret_goes(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let (id, _) = w.made_by_hand(&["analytics:read"]);
     w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": "not-its-key" })).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
@@ -116,13 +128,16 @@ async fn a_conflict_ends_when_the_secret_goes() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_retained_secret_is_taken_over_by_its_resource_when_that_comes_back() {
-    let w = World::new().await;
+async fn a_retained_secret_is_taken_over_by_its_resource_when_that_comes_back(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
     let before = w.issued("agent").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let after = w.issued("agent").await;
     assert_eq!((&after.token.id, after.secret.uid()), (&before.token.id, before.secret.uid()));
@@ -130,8 +145,8 @@ async fn a_retained_secret_is_taken_over_by_its_resource_when_that_comes_back() 
     assert_eq!(w.posts(), 1);
 
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
 }
 
 /// As a backup tool does: what was in the cluster is created again, annotations and all, under new uids and without
@@ -148,16 +163,17 @@ async fn restore(w: &World, resource: &datafast_operator::api::DataFastAccessTok
     resource.metadata.managed_fields = None;
     resource.metadata.finalizers = None;
     resource.status = None;
-    w.tokens().create(&PostParams::default(), &resource).await.unwrap();
+    w.objects().create(&PostParams::default(), &w.kind.write(&resource)).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_restored_backup_is_taken_over() {
-    let w = World::new().await;
+async fn a_restored_backup_is_taken_over(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
     let backup = w.issued("agent").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     w.delete_secret("agent").await;
     wait_gone(&w.secrets(), "agent", WAIT).await;
     restore(&w, &backup.resource, &backup.secret).await;
@@ -166,9 +182,10 @@ async fn a_restored_backup_is_taken_over() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_restored_secret_of_an_earlier_token_is_replaced() {
-    let w = World::new().await;
+async fn a_restored_secret_of_an_earlier_token_is_replaced(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let rotation = json!({ "overlap": "0s" });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     let old = w.issued("agent").await;

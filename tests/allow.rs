@@ -49,7 +49,7 @@ async fn is_forbidden(w: &World, name: &str, words: &[&str]) {
 /// Asserts that DataFast heard of nobody's wishes.
 fn was_only_listed(w: &World) {
     let others: Vec<_> =
-        w.account.requests().into_iter().filter(|r| r.operation != Some(Operation::ListAccessTokens)).collect();
+        w.requests().into_iter().filter(|r| r.operation != Some(Operation::ListAccessTokens)).collect();
     assert_eq!(others, []);
 }
 
@@ -166,13 +166,13 @@ async fn what_is_forbidden_later_keeps_its_token_and_gets_no_other() {
         assert_eq!(after.status.unwrap().token_id.as_ref(), Some(&before.token.id), "it is still known what it has");
         assert_eq!(w.secret(&name).await, before.secret);
     }
-    let live = w.account.issued_tokens();
+    let live = w.issued_tokens();
     assert!([&deleted, &rotated].iter().all(|before| live.iter().any(|token| token.id == before.token.id)), "{live:?}");
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 
     w.delete("deleted").await;
-    wait_gone(&w.tokens(), "deleted", WAIT).await;
-    assert_eq!(ids(&w.account.issued_tokens()), [&*rotated.token.id], "deletion revokes all the same");
+    wait_gone(&w.objects(), "deleted", WAIT).await;
+    assert_eq!(ids(&w.issued_tokens()), [&*rotated.token.id], "deletion revokes all the same");
     assert!(w.secrets().get_opt("deleted").await.unwrap().is_none());
 
     // What was asked for meanwhile is not forgotten.
@@ -201,7 +201,7 @@ async fn the_labels_of_a_namespace_count_from_the_moment_they_are_set() {
     label_namespace(&w, json!({ "team": null })).await;
     is_forbidden(&w, "agent", &["allow.namespaceSelector"]).await;
     assert_eq!(w.secret("agent").await, before.secret);
-    assert_eq!(ids(&w.account.issued_tokens()), [&*before.token.id]);
+    assert_eq!(ids(&w.issued_tokens()), [&*before.token.id]);
 
     label_namespace(&w, json!({ "team": "growth" })).await;
     assert_eq!(w.issued_alone("agent").await.token.id, before.token.id);
@@ -252,7 +252,7 @@ async fn the_first_resources_of_a_namespace_get_its_tokens() {
 
     w.set_account(allowing(json!({ "maxTokensPerNamespace": 3 }))).await;
     w.issued("ant").await;
-    assert_eq!(w.account.issued_tokens().len(), 4);
+    assert_eq!(w.issued_tokens().len(), 4);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn full() -> Setup {
 async fn issued(w: &World, rotation: Value) -> Issued {
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     let issued = w.issued("agent").await;
-    assert_eq!(w.account.live_tokens().len(), 20);
+    assert_eq!(w.live_tokens().len(), 20);
     issued
 }
 
@@ -43,7 +43,7 @@ async fn a_rotation_waits_for_a_slot_while_the_old_key_works() {
     w.polls(2).await;
     w.says("agent", "WaitingForSlot").await;
     assert_eq!(w.secret("agent").await, before.secret);
-    assert!(w.account.live_tokens().contains(&before.token));
+    assert!(w.live_tokens().contains(&before.token));
     assert_eq!(methods(&w), ["POST"]);
     eventually("the account counts who waits", WAIT, || async {
         let status = w.account_resource().await.status.unwrap();
@@ -51,7 +51,7 @@ async fn a_rotation_waits_for_a_slot_while_the_old_key_works() {
     })
     .await;
 
-    let other = w.account.live_tokens().into_iter().find(|token| token.created_by.is_none() && !token.credential);
+    let other = w.live_tokens().into_iter().find(|token| token.created_by.is_none() && !token.credential);
     w.account.delete_behind_back(&other.unwrap().id);
     let after = w.renewed("agent", &before).await;
     assert_eq!(after.retiring(), [before.token.id]);
@@ -66,7 +66,7 @@ async fn revoke_first_makes_room_by_the_old_token() {
     let after = w.renewed("agent", &before).await;
     assert_eq!(methods(&w), ["POST", "DELETE", "POST"]);
     assert_eq!(w.changes()[1].token_id.as_ref(), Some(&before.token.id));
-    assert_eq!((after.retiring(), w.account.live_tokens().len()), (vec![], 20));
+    assert_eq!((after.retiring(), w.live_tokens().len()), (vec![], 20));
     assert_eq!(after.resource.status.unwrap().rotate_request.as_deref(), Some("1"));
 
     // Another scope is a rotation too.
@@ -127,19 +127,19 @@ async fn a_crash_between_revoking_and_issuing_leaves_one_token() {
         before.push(issued(w, json!({ "whenFull": "RevokeFirst" })).await);
     }
     let revoked = Fault::new(Operation::DeleteAccessToken, Kind::Hold).after_effect().once();
-    let revoked = unasked.account.set_fault(revoked);
-    let asked = under_way.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let revoked = unasked.set_fault(revoked);
+    let asked = under_way.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     for (w, hold) in [(&unasked, revoked), (&under_way, asked)] {
         w.annotate("agent", json!({ names::ROTATE: "1" })).await;
         tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request");
     }
     operator.kill().await.unwrap();
     for w in [&unasked, &under_way] {
-        assert_eq!(w.account.issued_tokens(), []);
+        assert_eq!(w.issued_tokens(), []);
     }
     // What was asked for takes effect after the death of who asked, and fills the account again.
     under_way.account.release(asked);
-    eventually("the request takes effect", WAIT, || async { under_way.account.issued_tokens().pop() }).await;
+    eventually("the request takes effect", WAIT, || async { under_way.issued_tokens().pop() }).await;
 
     let _operator = start(&plane.cluster, None, &ARGS).await;
     for (w, before) in [&unasked, &under_way].into_iter().zip(&before) {

@@ -12,9 +12,14 @@ use datafast_sandbox::BASE_PATH;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, api::PostParams};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, Setup, WAIT, World, sandbox, start};
+use crate::world::{
+    ARGS, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, sandbox, start, text_in,
+};
 
 /// Longer than the operator needs for any of its writes.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -29,6 +34,10 @@ enum Story {
     RevokeNow,
     /// In an account with room for one token.
     RevokeFirst,
+    /// Of a website key, with a workload to restart.
+    Roll,
+    /// The resource is let go at the same time.
+    RetainedRoll,
     Import,
     Deletion,
     Retain,
@@ -41,7 +50,7 @@ impl Story {
         match self {
             Self::Issue => {}
             Self::Import => {
-                let token = w.account.issued_tokens().pop().unwrap();
+                let token = w.issued_tokens().pop().unwrap();
                 w.create_secret("agent", json!({ names::TOKEN_ID: token.id }), json!({ "token": token.key })).await;
             }
             Self::ChangeOfScope | Self::Deletion => {
@@ -58,6 +67,16 @@ impl Story {
                 w.apply("agent", spec).await;
                 w.issued("agent").await;
             }
+            Self::Roll => {
+                let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+                create_deployment(w).await;
+                w.apply("agent", json!({ "rotation": { "strategy": "Roll" }, "rolloutRestart": targets })).await;
+                w.issued("agent").await;
+            }
+            Self::RetainedRoll => {
+                w.apply("agent", json!({ "rotation": { "strategy": "Roll" }, "deletionPolicy": "Retain" })).await;
+                w.issued("agent").await;
+            }
             Self::Retain => {
                 w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
                 w.issued("agent").await;
@@ -70,9 +89,15 @@ impl Story {
             Self::Issue | Self::ChangeOfScope | Self::Import => {
                 w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
             }
-            Self::Rotation | Self::RevokeFirst => w.annotate("agent", json!({ names::ROTATE: "please" })).await,
+            Self::Rotation | Self::RevokeFirst | Self::Roll => {
+                w.annotate("agent", json!({ names::ROTATE: "please" })).await
+            }
             Self::RevokeNow => w.annotate("agent", json!({ names::REVOKE_NOW: "please" })).await,
             Self::Deletion | Self::Retain => w.delete("agent").await,
+            Self::RetainedRoll => {
+                w.annotate("agent", json!({ names::ROTATE: "please" })).await;
+                w.delete("agent").await;
+            }
         }
     }
 
@@ -83,7 +108,7 @@ impl Story {
                 assert_eq!(w.issued_alone("agent").await.token.permissions, ["goals:read"]);
                 return;
             }
-            Self::Rotation | Self::RevokeNow | Self::RevokeFirst => {
+            Self::Rotation | Self::RevokeNow | Self::RevokeFirst | Self::Roll => {
                 eventually("the request is answered", WAIT, || async {
                     let status = w.resource("agent").await.status.unwrap();
                     let is_answered = status.rotate_request.as_deref() == Some("please");
@@ -101,13 +126,16 @@ impl Story {
                 return;
             }
             Self::Deletion => 0,
-            Self::Retain => 1,
+            Self::Retain | Self::RetainedRoll => 1,
         };
         eventually("it is gone", WAIT, || async {
-            let resource = w.tokens().get_opt("agent").await.unwrap();
+            let resource = w.find("agent").await.unwrap();
             let secret = w.secrets().get_opt("agent").await.unwrap();
-            let live = w.account.issued_tokens();
-            let is_gone = resource.is_none() && usize::from(secret.is_some()) == remains && live.len() == remains;
+            let live = w.issued_tokens();
+            // What remains is a key that works.
+            let keys = secret.iter().map(|secret| text_in(secret, "token")).collect::<Vec<_>>();
+            let works = keys == live.iter().map(|token| token.key.clone()).collect::<Vec<_>>();
+            let is_gone = resource.is_none() && live.len() == remains && works;
             if is_gone { Ok(()) } else { Err((resource, live)) }
         })
         .await;
@@ -119,6 +147,7 @@ impl Story {
             Self::Issue => [1, 2],
             Self::ChangeOfScope | Self::Rotation | Self::RevokeNow | Self::RevokeFirst => [2, 3],
             Self::Import => [0, 0],
+            Self::Roll | Self::RetainedRoll => [1, 1],
             Self::Deletion | Self::Retain => [1, 1],
         }
     }
@@ -168,12 +197,14 @@ impl Stage {
         start(&self.plane.cluster, Some(self.api_server.url()), &ARGS).await
     }
 
-    async fn world(&self, story: Story) -> World {
-        // The credential's own token takes a slot too.
-        let limit = if matches!(story, Story::RevokeFirst) { 2 } else { 20 };
+    async fn world(&self, kind: Subject, story: Story) -> World {
+        let is_full = matches!(story, Story::RevokeFirst);
+        // The credential's own token takes a slot too; and a website has ten.
+        let limit = if is_full { 2 } else { 20 };
+        let others = if is_full && kind == WebsiteKey { 9 } else { 0 };
         let spec = Some(json!({ "baseUrl": format!("{}{BASE_PATH}", self.datafast.url()), "tokenLimit": limit }));
         let by_hand = matches!(story, Story::Import).then_some(&["goals:read"][..]);
-        World::on(self.plane.cluster.clone(), Setup { spec, by_hand, ..Setup::default() }).await
+        World::on(self.plane.cluster.clone(), Setup { kind, spec, by_hand, others, ..Setup::default() }).await
     }
 }
 
@@ -184,11 +215,11 @@ fn shape(entry: &Entry, w: &World) -> String {
     format!("{} {path}", entry.method)
 }
 
-async fn survives_every_crash(story: Story) {
+async fn survives_every_crash(kind: Subject, story: Story) {
     let start = Instant::now();
     let stage = Stage::build().await;
     let mut operator = stage.operator().await;
-    let uncut = stage.world(story).await;
+    let uncut = stage.world(kind, story).await;
     story.prepare(&uncut).await;
     stage.plan.reset(Fault::None).await;
     story.begin(&uncut).await;
@@ -204,7 +235,7 @@ async fn survives_every_crash(story: Story) {
     let (mut worlds, mut tried) = (vec![uncut], 0);
     for _ in 0..4 {
         for (at, side) in points {
-            let w = stage.world(story).await;
+            let w = stage.world(kind, story).await;
             story.prepare(&w).await;
             stage.plan.reset(Fault::Cut { at, side }).await;
             story.begin(&w).await;
@@ -239,42 +270,60 @@ async fn survives_every_crash(story: Story) {
     println!("{tried} crash points in {:?}", start.elapsed());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_crash_while_issuing_leaves_one_token() {
-    survives_every_crash(Story::Issue).await;
+async fn a_crash_while_issuing_leaves_one_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::Issue).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_in_a_change_of_scope_leaves_one_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::ChangeOfScope).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_in_a_rotation_leaves_one_token_and_one_restart(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::Rotation).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_while_a_leaked_token_is_replaced_leaves_one_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::RevokeNow).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_after_the_old_token_made_room_leaves_one_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::RevokeFirst).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_during_an_import_leaves_the_token_that_was_there(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::Import).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_while_deleting_leaves_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::Deletion).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crash_while_a_retained_token_is_let_go_leaves_it_alone(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    survives_every_crash(kind, Story::Retain).await;
 }
 
 #[tokio::test]
-async fn a_crash_in_a_change_of_scope_leaves_one_token() {
-    survives_every_crash(Story::ChangeOfScope).await;
+async fn a_crash_in_a_roll_leaves_the_same_key_with_a_value_that_works_and_one_restart() {
+    survives_every_crash(WebsiteKey, Story::Roll).await;
 }
 
 #[tokio::test]
-async fn a_crash_in_a_rotation_leaves_one_token_and_one_restart() {
-    survives_every_crash(Story::Rotation).await;
-}
-
-#[tokio::test]
-async fn a_crash_while_a_leaked_token_is_replaced_leaves_one_token() {
-    survives_every_crash(Story::RevokeNow).await;
-}
-
-#[tokio::test]
-async fn a_crash_after_the_old_token_made_room_leaves_one_token() {
-    survives_every_crash(Story::RevokeFirst).await;
-}
-
-#[tokio::test]
-async fn a_crash_during_an_import_leaves_the_token_that_was_there() {
-    survives_every_crash(Story::Import).await;
-}
-
-#[tokio::test]
-async fn a_crash_while_deleting_leaves_nothing() {
-    survives_every_crash(Story::Deletion).await;
-}
-
-#[tokio::test]
-async fn a_crash_while_a_retained_token_is_let_go_leaves_it_alone() {
-    survives_every_crash(Story::Retain).await;
+async fn a_crash_in_a_roll_of_a_key_that_is_retained_leaves_a_value_that_works() {
+    survives_every_crash(WebsiteKey, Story::RetainedRoll).await;
 }

@@ -5,40 +5,47 @@ use datafast_operator::api::names;
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::DeleteParams};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{WAIT, World};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World,
+};
 
+#[rstest]
 #[tokio::test]
-async fn a_deleted_resource_takes_its_token_and_its_secret_along() {
-    let w = World::new().await;
+async fn a_deleted_resource_takes_its_token_and_its_secret_along(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
     assert_eq!((w.posts(), w.deletes()), (1, 1));
     w.event("agent", "Revoked").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn retain_leaves_token_and_secret_to_their_users() {
-    let w = World::new().await;
+async fn retain_leaves_token_and_secret_to_their_users(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "deletionPolicy": "Retain" })).await;
     let before = w.issued("agent").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     w.polls(2).await;
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     let secret = w.secret("agent").await;
     assert_eq!(secret.data, before.secret.data);
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_suspended_resource_changes_nothing_until_it_is_deleted() {
-    let w = World::new().await;
+async fn a_suspended_resource_changes_nothing_until_it_is_deleted(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.apply("agent", json!({ "permissions": ["goals:read"], "suspend": true, "secret": { "labels": { "a": "b" } } }))
@@ -53,53 +60,55 @@ async fn a_suspended_resource_changes_nothing_until_it_is_deleted() {
 
     w.delete("agent").await;
     w.delete("never").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    wait_gone(&w.tokens(), "never", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "never", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_suspended_resource_goes_on_where_it_stopped() {
-    let w = World::new().await;
+async fn a_suspended_resource_goes_on_where_it_stopped(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     w.says("agent", "Suspended").await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deletion_waits_for_datafast_and_says_so() {
-    let w = World::new().await;
+async fn a_deletion_waits_for_datafast_and_says_so(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
-    let fault = w
-        .account
-        .set_fault(Fault::new(Operation::DeleteAccessToken, Kind::Status { status: 503, body: FaultBody::Html }));
+    let fault =
+        w.set_fault(Fault::new(Operation::DeleteAccessToken, Kind::Status { status: 503, body: FaultBody::Html }));
     w.delete("agent").await;
     eventually("its status says why it waits", WAIT, || async {
         let resource = w.resource("agent").await;
         condition(&resource, "Ready").filter(|ready| ready.message.contains("Deletion waits")).ok_or(resource.status)
     })
     .await;
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     w.secret("agent").await;
     w.account.release(fault);
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_abandoned_resource_goes_without_datafast() {
-    let w = World::new().await;
+async fn an_abandoned_resource_goes_without_datafast(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let token = w.issued("agent").await.token;
     w.account.revoke_credential();
     w.account_says("CredentialsRejected").await;
     w.delete("agent").await;
     w.annotate("agent", json!({ names::ABANDON: "true" })).await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     let note = w.event("agent", "Abandoned").await;
     assert!(note.contains(&token.id), "it names what is left: {note}");
 }
@@ -111,7 +120,7 @@ async fn what_was_abandoned_is_reported_and_left_alone() {
     let token = w.issued("agent").await.token;
     w.annotate("agent", json!({ names::ABANDON: "true" })).await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     let unclaimed = eventually("the account reports the token", WAIT, || async {
         let status = w.account_resource().await.status.unwrap_or_default();
         if status.unclaimed.is_empty() { Err(status) } else { Ok(status.unclaimed) }
@@ -122,14 +131,15 @@ async fn what_was_abandoned_is_reported_and_left_alone() {
     assert_eq!(unclaimed[0].token_name, token.name);
     assert_eq!(unclaimed[0].display_key.as_ref(), Some(&token.display_key));
     w.polls(2).await;
-    assert_eq!((w.account.issued_tokens().len(), w.deletes()), (1, 0));
+    assert_eq!((w.issued_tokens().len(), w.deletes()), (1, 0));
     let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();
     assert_eq!((tokens.managed, tokens.retiring, tokens.unclaimed, tokens.foreign), (0, 0, 1, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deleted_namespace_is_finished_with_all_tokens_revoked() {
-    let w = World::new().await;
+async fn a_deleted_namespace_is_finished_with_all_tokens_revoked(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     for name in ["a", "b", "c"] {
         w.apply(name, json!({ "permissions": ["analytics:read"] })).await;
     }
@@ -139,13 +149,14 @@ async fn a_deleted_namespace_is_finished_with_all_tokens_revoked() {
     let namespaces: Api<Namespace> = Api::all(w.client.clone());
     namespaces.delete(&w.namespace, &DeleteParams::default()).await.unwrap();
     wait_gone(&namespaces, &w.namespace, WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!((w.posts(), w.deletes()), (3, 3));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_account_stays_as_long_as_a_resource_refers_to_it() {
-    let w = World::new().await;
+async fn an_account_stays_as_long_as_a_resource_refers_to_it(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
     eventually("the account is held", WAIT, || async {
@@ -157,32 +168,34 @@ async fn an_account_stays_as_long_as_a_resource_refers_to_it() {
     w.polls(1).await;
     assert!(w.account_resource().await.metadata.deletion_timestamp.is_some());
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), [], "the account was there to revoke it with");
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), [], "the account was there to revoke it with");
     wait_gone(&w.accounts(), &w.name, WAIT).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_that_is_gone_already_holds_up_no_deletion() {
-    let w = World::new().await;
+async fn a_token_that_is_gone_already_holds_up_no_deletion(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let token = w.issued("agent").await.token;
     w.account.delete_behind_back(&token.id);
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
     assert!(w.deletes() <= 1, "{}", w.deletes());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_that_is_gone_already_holds_up_no_deletion() {
-    let w = World::new().await;
+async fn a_secret_that_is_gone_already_holds_up_no_deletion(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
     w.delete("agent").await;
     let _ = w.secrets().delete("agent", &DeleteParams::default()).await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
 }
 
 /// DataFast lets only the credential that created a token delete it, and says 404 to any other.
@@ -204,5 +217,5 @@ async fn a_token_of_a_former_credential_is_not_taken_for_gone() {
     assert!(w.resource("agent").await.metadata.deletion_timestamp.is_some());
     assert!(w.deletes() <= 2, "{} tries", w.deletes());
     w.account.delete_behind_back(&token.id);
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
 }

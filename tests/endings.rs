@@ -81,7 +81,7 @@ async fn a_namespace_goes_whatever_its_resources_are_at() {
     w.issued("issued").await;
     w.issued("suspended").await;
     w.patch_spec("suspended", json!({ "suspend": true })).await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     w.apply("midway", plain()).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     w.apply("waiting", plain()).await;
@@ -98,14 +98,14 @@ async fn a_namespace_goes_whatever_its_resources_are_at() {
     delete_namespace(&w).await;
     deletion_waits_for(&w, "midway", "DataFast's answer").await;
     eventually("all others are gone", WAIT, || async {
-        let left = w.tokens().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        let left = w.list().await.map_err(|e| e.to_string())?;
         let left: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
         if left == ["midway"] { Ok(()) } else { Err(left.join(", ")) }
     })
     .await;
     w.account.release(hold);
     wait_gone(&namespaces(&w), &w.namespace, WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!((w.posts(), w.deletes()), (3, 3), "the freed slots were no reason to issue another");
 }
 
@@ -116,16 +116,16 @@ async fn a_namespace_waits_for_a_datafast_that_is_down() {
         w.apply(name, plain()).await;
         w.issued(name).await;
     }
-    w.account.set_fault(Fault::new(Operation::Any, Kind::Drop));
+    w.set_fault(Fault::new(Operation::Any, Kind::Drop));
     delete_namespace(&w).await;
     for name in ["a", "b"] {
         deletion_waits_for(&w, name, "the token to be revoked").await;
     }
     namespace_hangs(&w).await;
-    assert_eq!(w.account.issued_tokens().len(), 2);
+    assert_eq!(w.issued_tokens().len(), 2);
     w.account.clear_faults();
     wait_gone(&namespaces(&w), &w.namespace, WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
 }
 
 #[tokio::test]
@@ -151,8 +151,8 @@ async fn an_account_names_its_users_and_goes_after_the_last() {
     w.account_says("Connected").await;
     other.issued("agent").await;
     other.delete("agent").await;
-    wait_gone(&other.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&other.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
     wait_gone(&w.accounts(), &w.name, WAIT).await;
 }
 
@@ -175,17 +175,17 @@ async fn a_deletion_without_a_credential_says_what_to_do_and_ends_when_it_is_don
     assert_eq!(w.deletes(), 0);
 
     w.annotate("abandoned", json!({ names::ABANDON: "true" })).await;
-    wait_gone(&w.tokens(), "abandoned", WAIT).await;
+    wait_gone(&w.objects(), "abandoned", WAIT).await;
     assert!(w.secrets().get_opt("abandoned").await.unwrap().is_none());
     let note = w.event("abandoned", "Abandoned").await;
     assert!(note.contains(&abandoned.id), "it names what is left: {note}");
     w.secret("kept").await;
-    assert_eq!(w.account.issued_tokens().len(), 2);
+    assert_eq!(w.issued_tokens().len(), 2);
 
     w.set_credential(&w.account.credential()).await;
-    wait_gone(&w.tokens(), "kept", WAIT).await;
+    wait_gone(&w.objects(), "kept", WAIT).await;
     assert!(w.secrets().get_opt("kept").await.unwrap().is_none());
-    let left: Vec<_> = w.account.issued_tokens().into_iter().map(|token| token.id).collect();
+    let left: Vec<_> = w.issued_tokens().into_iter().map(|token| token.id).collect();
     assert_eq!((left, w.deletes()), (vec![abandoned.id], 1));
 }
 
@@ -203,10 +203,10 @@ async fn a_deletion_waits_for_an_account_that_is_gone_and_ends_when_it_is_back()
     w.delete("agent").await;
     let message = deletion_waits_for(&w, "agent", "the token to be revoked").await;
     assert!(message.contains(&format!("There is no DataFastAccount {:?}", w.name)), "{message}");
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     w.set_account(json!({})).await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
 }
 
 /// As `kubectl delete -f crds/` does, while resources are there.
@@ -223,7 +223,7 @@ async fn deleted_crds_take_all_tokens_along() {
     // One that has no token, and one whose request is under way.
     w.apply("never", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     w.says("never", "Suspended").await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     other.apply("midway", plain()).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
 
@@ -234,7 +234,7 @@ async fn deleted_crds_take_all_tokens_along() {
     deletion_waits_for(&other, "midway", "DataFast's answer").await;
     w.account.release(hold);
     join_all(CRDS.map(|name| wait_gone(&crds, name, WAIT))).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!((w.posts(), w.deletes()), (4, 4));
     for w in [&w, &other] {
         let left = w.secrets().list(&ListParams::default()).await.unwrap().items;
@@ -252,7 +252,7 @@ async fn deleted_crds_take_all_tokens_along() {
     w.issued_alone("again").await;
     assert!(operator.is_running().unwrap());
     w.delete("again").await;
-    wait_gone(&w.tokens(), "again", WAIT).await;
+    wait_gone(&w.objects(), "again", WAIT).await;
 }
 
 /// With a token of which the operator that asked for it never heard.
@@ -267,7 +267,7 @@ async fn a_namespace_that_hangs_without_an_operator_goes_with_the_next() {
     }
     w.apply("never", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     w.says("never", "Suspended").await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     w.apply("midway", plain()).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     operator.kill().await.unwrap();
@@ -275,10 +275,10 @@ async fn a_namespace_that_hangs_without_an_operator_goes_with_the_next() {
 
     delete_namespace(&w).await;
     namespace_hangs(&w).await;
-    assert_eq!(w.account.issued_tokens().len(), 3, "nobody is there to revoke them");
+    assert_eq!(w.issued_tokens().len(), 3, "nobody is there to revoke them");
     let _operator = start(&plane.cluster, None, &ARGS).await;
     wait_gone(&namespaces(&w), &w.namespace, WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!((w.posts(), w.deletes()), (3, 3));
     w.accounts().delete(&w.name, &DeleteParams::default()).await.unwrap();
     wait_gone(&w.accounts(), &w.name, WAIT).await;

@@ -4,9 +4,14 @@ use datafast_harness::{condition, eventually, wait_gone};
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Clocked, Issued, WAIT};
+use crate::world::{
+    Clocked, Issued,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT,
+};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -37,9 +42,10 @@ async fn expired(w: &Clocked, name: &str) {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn token_and_secret_end_with_either_policy_and_stay_so() {
-    let mut w = Clocked::new().await;
+async fn token_and_secret_end_with_either_policy_and_stay_so(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let mut w = Clocked::of(kind).await;
     let revoke = issued(&w, "revoke").await;
     let retain = json!({ "permissions": ["analytics:read"], "expiresAfter": "1m", "deletionPolicy": "Retain",
                          "rotation": { "every": "1h", "maxOverlap": "1h" } });
@@ -62,7 +68,7 @@ async fn token_and_secret_end_with_either_policy_and_stay_so() {
         w.look_at(name).await;
         expired(&w, name).await;
     }
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     w.polls(2).await;
     let (writes, version) = (w.writes(), w.resource("revoke").await.resource_version());
     w.polls(2).await;
@@ -74,28 +80,32 @@ async fn token_and_secret_end_with_either_policy_and_stay_so() {
 
     for name in ["revoke", "retain"] {
         w.delete(name).await;
-        wait_gone(&w.tokens(), name, WAIT).await;
+        wait_gone(&w.objects(), name, WAIT).await;
     }
     assert_eq!((w.posts(), w.deletes()), (2, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_end_comes_without_anybody_asking_and_takes_what_is_retiring() {
-    let w = Clocked::new().await;
+async fn the_end_comes_without_anybody_asking_and_takes_what_is_retiring(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = Clocked::of(kind).await;
     let before = issued(&w, "agent").await;
     w.annotate("agent", json!({ datafast_operator::api::names::ROTATE: "1" })).await;
     w.renewed("agent", &before).await;
     w.advance_to(created(&before) + MINUTE - SignedDuration::from_secs(3));
     w.look_at("agent").await;
     expired(&w, "agent").await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert!(w.event("agent", "Revoked").await.contains("Expired"));
     assert_eq!((w.posts(), w.deletes()), (2, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_asked_for_after_the_end_is_not_done() {
-    let w = Clocked::new().await;
+async fn what_is_asked_for_after_the_end_is_not_done(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let before = issued(&w, "agent").await;
     w.advance_to(created(&before) + MINUTE);
     w.look_at("agent").await;
@@ -107,9 +117,10 @@ async fn what_is_asked_for_after_the_end_is_not_done() {
     assert_eq!((w.posts(), w.deletes()), (1, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn raising_it_brings_a_new_token() {
-    let w = Clocked::new().await;
+async fn raising_it_brings_a_new_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let before = issued(&w, "agent").await;
     w.advance_to(created(&before) + MINUTE);
     w.look_at("agent").await;
@@ -128,29 +139,31 @@ async fn raising_it_brings_a_new_token() {
     assert_eq!(status.expires_at, None);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_datafast_cannot_revoke_yet_is_revoked_later() {
-    let w = Clocked::new().await;
+async fn what_datafast_cannot_revoke_yet_is_revoked_later(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let before = issued(&w, "agent").await;
     let down = Kind::Status { status: 503, body: FaultBody::default() };
-    w.account.set_fault(Fault::new(Operation::Any, down));
+    w.set_fault(Fault::new(Operation::Any, down));
     w.advance_to(created(&before) + MINUTE);
     w.look_at("agent").await;
     let ready = w.says("agent", "Expired").await;
     assert!(ready.status == "False" && ready.message.contains("still to be revoked"), "{ready:?}");
     let status = w.resource("agent").await.status.unwrap();
     assert_eq!(status.token_id.as_ref(), Some(&before.token.id), "status names what may still work");
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     w.account.clear_faults();
     w.polls(1).await;
     expired(&w, "agent").await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!(w.posts(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_suspended_does_not_end() {
-    let w = Clocked::new().await;
+async fn what_is_suspended_does_not_end(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let before = issued(&w, "agent").await;
     w.patch_spec("agent", json!({ "suspend": true })).await;
     w.says("agent", "Suspended").await;
@@ -166,16 +179,17 @@ async fn what_is_suspended_does_not_end() {
     assert_eq!((w.posts(), w.deletes()), (1, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_that_comes_after_the_end_is_in_no_secret() {
-    let w = Clocked::new().await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+async fn a_key_that_comes_after_the_end_is_in_no_secret(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"], "expiresAfter": "1m" })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     w.advance(MINUTE * 2);
     w.account.release(hold);
     expired(&w, "agent").await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert_eq!(w.writes().iter().filter(|write| write.ends_with(" secrets")).count(), 0);
     assert_eq!((w.posts(), w.deletes()), (1, 1));
 }

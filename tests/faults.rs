@@ -8,9 +8,14 @@ use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, RetryA
 use futures::future::join_all;
 use jiff::SignedDuration;
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Setup, World, sandbox};
+use crate::world::{
+    Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    World, sandbox,
+};
 
 /// Long enough that a client which does not hold back has called a hundred times.
 const A_WHILE: Duration = Duration::from_secs(20);
@@ -45,9 +50,9 @@ async fn a_resource_waits(name: &str, kind: Kind, reason: &str) {
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.account_says(reason).await.status, "False", "{name}");
     assert_eq!(w.says("agent", reason).await.status, "False", "{name}");
-    let before = w.account.requests().len();
+    let before = w.requests().len();
     tokio::time::sleep(A_WHILE).await;
-    let calls = w.account.requests().len() - before;
+    let calls = w.requests().len() - before;
     assert!(calls <= FEW, "{name}: {calls} calls in {A_WHILE:?}");
     assert_eq!(w.posts(), 0, "{name}: nothing is issued before a list was seen");
     w.account.clear_faults();
@@ -70,19 +75,22 @@ async fn a_busy_datafast_is_waited_for() {
 }
 
 /// For all resources of the account at once, and whatever they want.
+#[rstest]
 #[tokio::test]
-async fn datafast_says_when_to_come_back_and_is_left_alone_until_then() {
+async fn datafast_says_when_to_come_back_and_is_left_alone_until_then(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
     for (retry_after, at_least) in [(RetryAfter::Seconds(15), 15), (RetryAfter::DateIn(15), 14)] {
-        let w = World::new().await;
+        let w = World::of(kind).await;
         w.apply("old", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
         w.issued("old").await;
-        w.account.set_fault(Fault::new(Operation::Any, Kind::RateLimited { retry_after }).once());
+        w.set_fault(Fault::new(Operation::Any, Kind::RateLimited { retry_after }).once());
         w.apply("old", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
         assert_eq!(w.says("old", "RateLimited").await.status, "True", "its token still works");
         w.apply("new", json!({ "permissions": ["analytics:read"] })).await;
         assert_eq!(w.says("new", "RateLimited").await.status, "False");
         w.issued("new").await;
-        let requests = w.account.requests();
+        let requests = w.requests();
         let limited = requests.iter().position(|request| request.status == Some(429)).unwrap();
         let pause = requests[limited + 1].at.duration_since(requests[limited].at);
         assert!(pause >= SignedDuration::from_secs(at_least), "called again after {pause}");
@@ -91,10 +99,10 @@ async fn datafast_says_when_to_come_back_and_is_left_alone_until_then() {
 }
 
 /// Only the request for a token meets the fault, without an effect.
-async fn no_token_is_issued(name: &str, kind: Kind, reason: &str) {
-    let w = World::new().await;
+async fn no_token_is_issued(of: Subject, name: &str, kind: Kind, reason: &str) {
+    let w = World::of(of).await;
     w.account_says("Connected").await;
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, kind));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, kind));
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.says("agent", reason).await.status, "False", "{name}");
     tokio::time::sleep(A_WHILE).await;
@@ -106,16 +114,17 @@ async fn no_token_is_issued(name: &str, kind: Kind, reason: &str) {
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_request_that_cannot_be_answered_is_not_repeated_in_haste() {
+async fn a_request_that_cannot_be_answered_is_not_repeated_in_haste(#[values(AccessToken, WebsiteKey)] of: Subject) {
     let cases = unusable().into_iter().filter(|(_, kind)| {
         // These take half a minute each, and are tried as lost answers.
         !matches!(kind, Kind::Hang | Kind::Status { body: FaultBody::Endless, .. })
     });
     let busy = ("busy", Kind::RateLimited { retry_after: RetryAfter::None });
-    let unavailable = cases.map(|(name, kind)| no_token_is_issued(name, kind, "ApiUnavailable"));
+    let unavailable = cases.map(|(name, kind)| no_token_is_issued(of, name, kind, "ApiUnavailable"));
     let unavailable = join_all(unavailable);
-    futures::join!(unavailable, no_token_is_issued(busy.0, busy.1, "RateLimited"));
+    futures::join!(unavailable, no_token_is_issued(of, busy.0, busy.1, "RateLimited"));
 }
 
 /// DataFast says no to what is asked for: it is quoted, not asked again and again, and another spec is tried at once.
@@ -130,11 +139,12 @@ async fn is_rejected(w: &World, quote: &str) {
     assert!(w.posts() <= posts + 1, "{} more requests", w.posts() - posts);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_refusal_is_quoted_until_the_spec_is_another() {
-    let w = World::new().await;
+async fn a_refusal_is_quoted_until_the_spec_is_another(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let body = FaultBody::Error { code: None, message: "Invalid permissions: analytics:read is no more".to_owned() };
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, status(400, body)));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, status(400, body)));
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     is_rejected(&w, "Invalid permissions: analytics:read is no more").await;
     w.account.clear_faults();
@@ -154,24 +164,26 @@ async fn a_scope_beyond_the_credential_is_refused_by_datafast() {
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_refused_change_leaves_the_old_token_at_work() {
-    let w = World::new().await;
+async fn a_refused_change_leaves_the_old_token_at_work(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     let body = FaultBody::Error { code: None, message: "Not for you".to_owned() };
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, status(403, body)));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, status(403, body)));
     w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
     is_rejected(&w, "Not for you").await;
     assert_eq!(w.secret("agent").await, before.secret);
-    assert_eq!(w.account.issued_tokens().len(), 1);
+    assert_eq!(w.issued_tokens().len(), 1);
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.issued_alone("agent").await.token.id, before.token.id, "back to what it was: nothing to do");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_wrong_address_is_told_and_can_be_put_right() {
-    let w = World::new().await;
+async fn a_wrong_address_is_told_and_can_be_put_right(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.set_account(json!({ "baseUrl": format!("{}/wrong", sandbox().base_url()) })).await;
     w.account_says("ApiUnavailable").await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
@@ -182,12 +194,13 @@ async fn a_wrong_address_is_told_and_can_be_put_right() {
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_outage_takes_no_readiness() {
-    let w = World::new().await;
+async fn an_outage_takes_no_readiness(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
-    w.account.set_fault(Fault::new(Operation::Any, Kind::Drop));
+    w.set_fault(Fault::new(Operation::Any, Kind::Drop));
     w.account_says("ApiUnavailable").await;
     w.apply("new", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.says("new", "ApiUnavailable").await.status, "False");

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use datafast_operator::api::{DataFastAccessToken, names};
+use datafast_operator::api::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, Patch, PatchParams},
 };
+use rstest::rstest;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::world::{World, workload};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    World, workload,
+};
 
 /// Server-side apply as Argo CD does it: a field of somebody else's is a conflict.
 async fn sync<K>(api: &Api<K>, manifest: &Value) -> K
@@ -60,14 +64,15 @@ impl Repository {
         Self { resource, deployment: workload("Deployment", "web") }
     }
 
-    async fn sync(&self, w: &World) -> (DataFastAccessToken, DynamicObject) {
-        (sync(&w.tokens(), &self.resource).await, sync(&w.workloads("Deployment"), &self.deployment).await)
+    async fn sync(&self, w: &World) -> (DynamicObject, DynamicObject) {
+        (sync(&w.objects(), &self.resource).await, sync(&w.workloads("Deployment"), &self.deployment).await)
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn applying_the_same_again_changes_nothing() {
-    let w = World::new().await;
+async fn applying_the_same_again_changes_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let repository = Repository::new(&w);
     repository.sync(&w).await;
     let first = w.issued("agent").await;
@@ -80,14 +85,15 @@ async fn applying_the_same_again_changes_nothing() {
     let template = json!({ "example.com/mine": "yes", names::RESTARTED_AT: issued_at });
     assert_eq!(w.template("Deployment", "web").await, (2, template.clone()));
     let (synced, _) = repository.sync(&w).await;
-    assert_eq!(synced, second.resource, "no difference, and nothing of the operator's is gone");
+    assert_eq!(w.kind.read(synced), second.resource, "no difference, and nothing of the operator's is gone");
     assert_eq!(w.template("Deployment", "web").await, (2, template));
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_git_changes_is_done_without_a_conflict() {
-    let w = World::new().await;
+async fn what_git_changes_is_done_without_a_conflict(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let mut repository = Repository::new(&w);
     repository.sync(&w).await;
     let first = w.issued("agent").await;
@@ -95,7 +101,8 @@ async fn what_git_changes_is_done_without_a_conflict() {
     repository.resource["metadata"]["annotations"][names::ROTATE] = json!("1");
     repository.sync(&w).await;
     let second = w.renewed("agent", &first).await;
-    repository.resource["spec"]["permissions"] = json!(["goals:read"]);
+    let spec = json!({ "permissions": ["goals:read"] });
+    repository.resource["spec"].as_object_mut().unwrap().extend(w.kind.spec(spec).as_object().unwrap().clone());
     repository.deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("example.com/main:2");
     repository.sync(&w).await;
     let third = w.renewed("agent", &second).await;
@@ -111,9 +118,10 @@ async fn what_git_changes_is_done_without_a_conflict() {
     assert_eq!(w.posts(), 3);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_operator_owns_no_field_that_is_in_git() {
-    let w = World::new().await;
+async fn the_operator_owns_no_field_that_is_in_git(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let repository = Repository::new(&w);
     repository.sync(&w).await;
     let before = w.issued("agent").await;
@@ -130,10 +138,11 @@ async fn the_operator_owns_no_field_that_is_in_git() {
     assert_eq!(owned(deployment.metadata.managed_fields.as_ref()), [restarted_at].into());
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_others_put_on_the_secret_stays_over_a_rotation() {
-    let w = World::new().await;
-    sync(&w.tokens(), &Repository::new(&w).resource).await;
+async fn what_others_put_on_the_secret_stays_over_a_rotation(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
+    sync(&w.objects(), &Repository::new(&w).resource).await;
     let before = w.issued("agent").await;
     let others = json!({
         "labels": { "backup.example.com/keep": "yes" },

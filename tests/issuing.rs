@@ -7,9 +7,14 @@ use datafast_operator::api::names;
 use datafast_sandbox::Operation;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Setup, WAIT, World, sandbox, text_in};
+use crate::world::{
+    Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, sandbox, text_in,
+};
 
 const WEBSITE: &str = "65f1c0ffee0123456789abcd";
 
@@ -47,9 +52,10 @@ async fn a_token_has_just_the_scope_that_was_asked_for_and_a_marker() {
     assert_ne!((owner, nonce), (other_owner, other_nonce));
 }
 
+#[rstest]
 #[tokio::test]
-async fn status_tells_all_about_the_token() {
-    let w = World::new().await;
+async fn status_tells_all_about_the_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = Timestamp::now();
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let issued = w.issued("agent").await;
@@ -80,9 +86,10 @@ async fn status_tells_all_about_the_token() {
     w.event("agent", "Issued").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_secret_says_whose_key_it_holds() {
-    let w = World::new().await;
+async fn the_secret_says_whose_key_it_holds(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let issued = w.issued("agent").await;
     let (secret, token) = (&issued.secret, &issued.token);
@@ -91,7 +98,7 @@ async fn the_secret_says_whose_key_it_holds() {
     assert_eq!(text_in(secret, "token"), token.key);
     assert_eq!(secret.labels()[names::MANAGED_BY], names::MANAGER);
     let annotations = secret.annotations();
-    assert_eq!(annotations[names::OWNER], "DataFastAccessToken/agent");
+    assert_eq!(annotations[names::OWNER], format!("{}/agent", w.kind.name()));
     assert_eq!(annotations[names::TOKEN_ID], token.id);
     let (_, _, nonce) = marker(token.name.as_ref().unwrap()).unwrap();
     assert_eq!(annotations[names::ATTEMPT], nonce);
@@ -103,9 +110,10 @@ async fn the_secret_says_whose_key_it_holds() {
     assert_eq!(secret.owner_references(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_secret_has_what_its_template_asks_for() {
-    let w = World::new().await;
+async fn the_secret_has_what_its_template_asks_for(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let secret = json!({
         "name": "credentials",
         "key": "KEY",
@@ -133,9 +141,10 @@ async fn the_secret_has_what_its_template_asks_for() {
     assert_eq!(secret.annotations()["example.com/contact"], "us");
 }
 
+#[rstest]
 #[tokio::test]
-async fn kubectl_shows_what_people_look_for() {
-    let w = World::new().await;
+async fn kubectl_shows_what_people_look_for(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let token = w.issued("agent").await.token;
     let show = async |args: &[&str]| {
@@ -146,31 +155,44 @@ async fn kubectl_shows_what_people_look_for() {
         let lines: Vec<_> = text.lines().map(words).collect();
         (lines[0].join(" "), lines[1].clone())
     };
-    let (header, line) = show(&["get", "dft", "-n", &w.namespace]).await;
+    let (plural, its_own) = match kind {
+        AccessToken => ("dft", "TOKEN ID"),
+        WebsiteKey => ("dfk", "KEY ID WEBSITE"),
+    };
+    let (header, line) = show(&["get", plural, "-n", &w.namespace]).await;
     assert_eq!(header, "NAME READY REASON KEY SECRET LAST USED AGE");
     assert_eq!(line[..5], ["agent", "True", "Issued", &token.display_key, "agent"]);
-    let (header, line) = show(&["get", "dft", "-n", &w.namespace, "-o", "wide"]).await;
-    assert_eq!(header, "NAME READY REASON KEY SECRET LAST USED AGE TOKEN ID ACCOUNT NEXT ROTATION");
+    let (header, line) = show(&["get", plural, "-n", &w.namespace, "-o", "wide"]).await;
+    assert_eq!(header, format!("NAME READY REASON KEY SECRET LAST USED AGE {its_own} ACCOUNT NEXT ROTATION"));
     assert!(line.contains(&token.id) && line.contains(&w.name), "{line:?}");
 
+    let managed = i32::from(kind == AccessToken);
     eventually("the account counts the token", WAIT, || async {
         let tokens = w.account_resource().await.status.unwrap_or_default().tokens;
-        if tokens.as_ref().is_some_and(|t| t.managed == 1) { Ok(()) } else { Err(tokens) }
+        if tokens.as_ref().is_some_and(|t| t.managed == managed) { Ok(()) } else { Err(tokens) }
     })
     .await;
     let (header, line) = show(&["get", "dfa", &w.name]).await;
     assert_eq!(header, "NAME READY REASON TOKENS UNCLAIMED AGE");
     // The credential is a token, too.
-    assert_eq!(line[..5], [&*w.name, "True", "Connected", "2/20", "0"]);
+    assert_eq!(line[..5], [&*w.name, "True", "Connected", &*format!("{}/20", 1 + managed), "0"]);
     assert!(condition(&w.account_resource().await, "Ready").is_some_and(|c| c.observed_generation == Some(1)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_costs_one_post_three_writes_and_a_dry_run() {
+async fn a_token_costs_one_post_three_writes_and_a_dry_run(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let spec = Some(json!({ "pollInterval": "1h" }));
-    let w = World::with(Setup { spec, ..Setup::default() }).await;
+    let w = World::with(Setup { spec, ..Setup { kind, ..Setup::default() } }).await;
     w.account_says("Connected").await;
-    let before = w.account.requests().len();
+    // A website is listed once there is somebody to list it for.
+    w.apply("first", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    w.says("first", "Suspended").await;
+    eventually("the first list", WAIT, || async {
+        if w.count(Operation::ListAccessTokens) > 0 { Ok(()) } else { Err(()) }
+    })
+    .await;
+    let (before, written) = (w.requests().len(), w.writes().len());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
     // Whatever else it were to cost would be seen by the time that another one is there.
@@ -178,9 +200,9 @@ async fn a_token_costs_one_post_three_writes_and_a_dry_run() {
     other.apply("other", json!({ "permissions": ["analytics:read"] })).await;
     other.issued("other").await;
 
-    let operations: Vec<_> = w.account.requests()[before..].iter().map(|request| request.operation).collect();
+    let operations: Vec<_> = w.requests()[before..].iter().map(|request| request.operation).collect();
     assert_eq!(operations, [Some(Operation::CreateAccessToken); 2]);
-    let mut writes = w.writes();
+    let mut writes = w.writes().split_off(written);
     writes.iter_mut().for_each(|write| *write = write.split_once(' ').unwrap().1.to_owned());
     writes.sort();
     let expected =

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use datafast_harness::eventually;
 use jiff::{SignedDuration, Timestamp};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{World, text_in};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    World, text_in,
+};
 
+#[rstest]
 #[tokio::test]
-async fn a_token_deleted_at_datafast_is_replaced() {
-    let w = World::new().await;
+async fn a_token_deleted_at_datafast_is_replaced(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.account.delete_behind_back(&before.token.id);
@@ -22,9 +27,12 @@ async fn a_token_deleted_at_datafast_is_replaced() {
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_deleted_secret_gets_a_new_key_and_the_old_token_an_overlap() {
-    let w = World::new().await;
+async fn a_deleted_secret_gets_a_new_key_and_the_old_token_an_overlap(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.delete_secret("agent").await;
@@ -40,13 +48,14 @@ async fn a_deleted_secret_gets_a_new_key_and_the_old_token_an_overlap() {
     let left = retiring.revoke_after.as_ref().unwrap().0.duration_since(Timestamp::now());
     assert!(left > SignedDuration::from_mins(58) && left <= SignedDuration::from_mins(60), "{left}");
     w.polls(2).await;
-    assert_eq!(w.account.issued_tokens().len(), 2);
+    assert_eq!(w.issued_tokens().len(), 2);
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_an_overlap_the_token_of_a_lost_key_goes_at_once() {
-    let w = World::new().await;
+async fn without_an_overlap_the_token_of_a_lost_key_goes_at_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let before = w.issued("agent").await;
     w.delete_secret("agent").await;
@@ -55,9 +64,10 @@ async fn without_an_overlap_the_token_of_a_lost_key_goes_at_once() {
     assert_eq!(after.retiring(), [""; 0]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_changed_key_is_replaced() {
-    let w = World::new().await;
+async fn a_changed_key_is_replaced(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let before = w.issued("agent").await;
     w.patch_secret("agent", json!({ "stringData": { "token": "dft_changeme" } })).await;
@@ -66,18 +76,20 @@ async fn a_changed_key_is_replaced() {
     w.event("agent", "KeyLost").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_entry_that_is_gone_is_a_lost_key() {
-    let w = World::new().await;
+async fn an_entry_that_is_gone_is_a_lost_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let before = w.issued("agent").await;
     w.patch_secret("agent", json!({ "data": { "token": null } })).await;
     assert_ne!(w.issued_alone("agent").await.token.id, before.token.id);
 }
 
+#[rstest]
 #[tokio::test]
-async fn other_entries_are_put_right_with_the_same_key() {
-    let w = World::new().await;
+async fn other_entries_are_put_right_with_the_same_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let secret = json!({ "data": { "env": "T=$(TOKEN)" } });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": secret })).await;
     let before = w.issued("agent").await;
@@ -91,9 +103,10 @@ async fn other_entries_are_put_right_with_the_same_key() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_tool_that_fights_over_a_secret_is_slowed_down() {
-    let w = World::new().await;
+async fn a_tool_that_fights_over_a_secret_is_slowed_down(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     w.issued("agent").await;
     w.delete_secret("agent").await;
@@ -113,9 +126,10 @@ async fn a_tool_that_fights_over_a_secret_is_slowed_down() {
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_that_waits_for_somebodys_finalizer_is_not_lost_yet() {
-    let w = World::new().await;
+async fn a_secret_that_waits_for_somebodys_finalizer_is_not_lost_yet(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let before = w.issued("agent").await;
     w.patch_secret("agent", json!({ "metadata": { "finalizers": ["example.com/hold"] } })).await;

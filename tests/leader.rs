@@ -68,7 +68,7 @@ async fn a_leader_that_ends_lets_go_of_the_lease() {
 async fn a_leader_that_was_frozen_leaves_one_token() {
     let plane = Plane::take().await;
     let (frozen, standby, w) = two(&plane).await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     frozen.stop().unwrap();
@@ -88,17 +88,17 @@ async fn a_leader_that_was_frozen_leaves_one_token() {
 async fn a_deletion_under_another_leader_leaves_nothing() {
     let plane = Plane::take().await;
     let (frozen, standby, w) = two(&plane).await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     frozen.stop().unwrap();
     w.account.release(hold);
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     assert!(leads(&standby).await);
     frozen.cont().unwrap();
     w.polls(2).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
 }
 
@@ -117,7 +117,7 @@ async fn an_operator_of_one_namespace_leaves_the_others_alone() {
     w.issued("gone").await;
     w.annotate("gone", json!({ datafast_operator::api::names::ABANDON: "true" })).await;
     w.delete("gone").await;
-    wait_gone(&w.tokens(), "gone", WAIT).await;
+    wait_gone(&w.objects(), "gone", WAIT).await;
     w.polls(2).await;
     let resource = elsewhere.resource("agent").await;
     assert_eq!(resource.status.unwrap_or_default().conditions, []);

@@ -37,4 +37,5 @@ mod storms;
 mod telemetry;
 mod tenants;
 mod vanishing;
+mod website_keys;
 mod world;

@@ -71,7 +71,7 @@ async fn what_cannot_change_says_what_to_do_instead() {
     w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     let change = async |spec: Value| {
         let patch = Patch::Merge(json!({ "spec": spec }));
-        w.tokens().patch("agent", &PatchParams::default(), &patch).await
+        w.objects().patch("agent", &PatchParams::default(), &patch).await
     };
     let refusal = server_error(change(json!({ "secret": { "name": "other" } })).await);
     assert!(refusal.message.contains("secret.name cannot be changed from agent to other"), "{}", refusal.message);

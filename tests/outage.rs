@@ -2,15 +2,21 @@
 
 use datafast_harness::{eventually, wait_gone};
 use datafast_sandbox::{Fault, Kind, Operation};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, Setup, WAIT, World, start};
+use crate::world::{
+    ARGS, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, start,
+};
 
+#[rstest]
 #[tokio::test]
-async fn a_restart_of_the_api_server_costs_nothing() {
+async fn a_restart_of_the_api_server_costs_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     for name in ["a", "b", "c"] {
         w.apply(name, json!({ "permissions": ["analytics:read"] })).await;
     }
@@ -19,7 +25,7 @@ async fn a_restart_of_the_api_server_costs_nothing() {
     w.apply("d", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("d").await;
     w.delete("c").await;
-    wait_gone(&w.tokens(), "c", WAIT).await;
+    wait_gone(&w.objects(), "c", WAIT).await;
     w.polls(2).await;
     for (name, before) in ["a", "b"].into_iter().zip(before) {
         assert_eq!(w.issued(name).await.secret, before.secret);
@@ -28,13 +34,14 @@ async fn a_restart_of_the_api_server_costs_nothing() {
     assert!(operator.is_running().unwrap());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_outlives_an_api_server_that_is_away() {
+async fn a_key_outlives_an_api_server_that_is_away(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let _operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.account_says("Connected").await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     plane.cluster.stop_apiserver().unwrap();
@@ -43,7 +50,7 @@ async fn a_key_outlives_an_api_server_that_is_away() {
         let answered = |r: &datafast_sandbox::LoggedRequest| {
             r.operation == Some(Operation::CreateAccessToken) && r.status == Some(200)
         };
-        w.account.requests().iter().any(answered).then_some(())
+        w.requests().iter().any(answered).then_some(())
     })
     .await;
     plane.cluster.start_apiserver().await.unwrap();

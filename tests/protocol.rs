@@ -2,7 +2,9 @@
 //! crashes, lost answers, lagging lists and changes by users that the budgets below allow.
 //!
 //! What is abstract: time is young or past the horizon; the overlap is zero, so that what was replaced goes at once, but
-//! in the mixes with rotation, where it passes at any time; and a dry run always passes. Two operators are there so that a lost lease can be explored: with `split`, both act.
+//! in the mixes with rotation, where it passes at any time; and a dry run always passes. A number stands for an attempt, the
+//! token that it made, and the key that it brought: of a token that was rolled, the last key alone is live. Two operators
+//! are there so that a lost lease can be explored: with `split`, both act.
 #![allow(clippy::unwrap_used, reason = "a model that can't be made is a defect of the test")]
 
 use std::collections::BTreeSet;
@@ -51,14 +53,18 @@ fn raw_key(n: N) -> Arc<RawKey> {
 }
 
 fn number(nonces: &Nonce) -> N {
-    (0..=MOST_NONCES + 1).find(|n| nonce(*n) == *nonces).unwrap()
+    (0..=MOST_ROLLS + 1).find(|n| nonce(*n) == *nonces).unwrap()
 }
 
 fn number_of(id: &TokenId) -> N {
-    (0..=MOST_NONCES + 1).find(|n| token_id(*n) == *id).unwrap()
+    (0..=MOST_ROLLS + 1).find(|n| token_id(*n) == *id).unwrap()
 }
 
 const MOST_NONCES: N = 5;
+/// Each request that takes effect late costs one more.
+const MOST_ROLLS: N = 7;
+/// A key that somebody gives a token by hand.
+const BY_HAND: N = 9;
 /// More than any history here needs of either object: past it, something writes for ever.
 const MOST_WRITES: u8 = 40;
 const MOST_WRITES_SPLIT: u8 = 9;
@@ -74,13 +80,13 @@ fn owner() -> OwnerId {
     OwnerId::of("resource")
 }
 
-fn token(n: N, changed: bool) -> Token {
+fn token(n: N, changed: bool, key: N) -> Token {
     let marker = Marker { cluster: ClusterId::of("cluster"), owner: owner(), nonce: nonce(n) };
     let scope = scope(changed);
     Token {
         id: token_id(n),
         name: Some(marker.name(&scope.token_name)),
-        display_key: raw_key(n).mask(),
+        display_key: raw_key(key).mask(),
         permissions: scope.permissions,
         website_ids: scope.website_ids,
         last_used_at: None,
@@ -95,6 +101,8 @@ struct Resource {
     claimed: bool,
     deleting: bool,
     scope_changed: bool,
+    /// Its token gets other keys, rather than others its place.
+    rolls: bool,
     requests: Requests,
     status: Status,
 }
@@ -113,12 +121,20 @@ struct Order {
     scope_changed: bool,
     rotate: bool,
     revoke_now: bool,
+    /// Not a token, but another key for this one.
+    rolls: Option<N>,
 }
 
 impl Order {
-    fn of(resource: &Resource) -> Self {
+    fn of(resource: &Resource, rolls: Option<N>) -> Self {
         let Requests { rotate, revoke_now } = &resource.requests;
-        Self { scope_changed: resource.scope_changed, rotate: rotate.is_some(), revoke_now: revoke_now.is_some() }
+        let (rotate, revoke_now) = (rotate.is_some(), revoke_now.is_some());
+        Self { scope_changed: resource.scope_changed, rotate, revoke_now, rolls }
+    }
+
+    /// The token whose key attempt `n` brings.
+    fn token(&self, n: N) -> N {
+        self.rolls.unwrap_or(n)
     }
 
     fn requests(&self) -> Requests {
@@ -134,12 +150,36 @@ struct Secret {
     record: SecretRecord,
 }
 
+impl Secret {
+    fn token(&self) -> Option<N> {
+        self.record.token_id.as_ref().map(number_of)
+    }
+}
+
 /// A token at DataFast.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Remote {
     n: N,
     listed: bool,
     scope_changed: bool,
+    /// All keys that it ever had, the live one last.
+    keys: Vec<N>,
+    /// Which of them the list shows.
+    shown: usize,
+}
+
+impl Remote {
+    fn new(n: N, listed: bool, order: &Order) -> Self {
+        Self { n, listed, scope_changed: order.scope_changed, keys: vec![n], shown: 0 }
+    }
+
+    fn live_key(&self) -> Option<N> {
+        self.keys.last().copied()
+    }
+
+    fn lags(&self) -> bool {
+        self.shown + 1 < self.keys.len()
+    }
 }
 
 /// What one operator process knows, and what it is about to do.
@@ -151,13 +191,17 @@ struct Operator {
     held: Option<(N, Order)>,
     issued: BTreeSet<(N, bool)>,
     revoked: BTreeSet<N>,
+    /// Tokens and the keys that they got.
+    rolled: BTreeSet<(N, N)>,
+    denied: BTreeSet<N>,
     plan: Option<(Plan, Option<u8>, Option<u8>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Plan {
-    Record { again: Option<N>, cause: Cause, keep: Vec<Attempt> },
-    Send(N),
+    Record { again: Option<N>, cause: Cause, keep: Vec<Attempt>, rolls: Option<N> },
+    Send(N, Option<N>),
+    LetGo,
     Swap(Box<SecretRecord>),
     Rewrite(Box<SecretRecord>),
     Claim,
@@ -180,6 +224,8 @@ struct Budget {
     slow: u8,
     rotate: u8,
     revoke_now: u8,
+    rolled_by_hand: u8,
+    strategy_change: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -199,6 +245,34 @@ struct World {
 }
 
 impl World {
+    /// Changes a token at DataFast. Whether there is such a one.
+    fn change(&mut self, n: N, change: impl FnOnce(&mut Remote)) -> bool {
+        let Some(mut token) = self.remote.iter().find(|t| t.n == n).cloned() else { return false };
+        self.remote.remove(&token);
+        change(&mut token);
+        self.remote.insert(token);
+        true
+    }
+
+    /// What a request does that takes effect. Whether it does something.
+    fn takes_effect(&mut self, n: N, listed: bool, order: &Order) -> bool {
+        match order.rolls {
+            None => self.remote.insert(Remote::new(n, listed, order)),
+            Some(rolled) => self.change(rolled, |token| {
+                token.keys.push(n);
+                if listed {
+                    token.shown = token.keys.len() - 1;
+                }
+            }),
+        }
+    }
+
+    /// Whether the Secret holds the live key of a token.
+    fn is_in_use(&self, n: N) -> bool {
+        let live = self.remote.iter().find(|t| t.n == n).and_then(Remote::live_key);
+        self.secret.as_ref().is_some_and(|secret| secret.token() == Some(n) && Some(secret.key) == live)
+    }
+
     fn writes(&self) -> u8 {
         self.resource.as_ref().map_or(0, |r| r.version).max(self.secret.as_ref().map_or(0, |s| s.version))
     }
@@ -215,6 +289,7 @@ enum Step {
     StrayTakesEffect { by: usize, n: N },
     StrayIsLost { by: usize, n: N },
     Appears(N),
+    KeyAppears(N),
     HorizonPasses(N),
     Crash(usize),
     LeaseLost,
@@ -223,8 +298,10 @@ enum Step {
     UserAsksToRotate,
     UserAsksToRevoke,
     OverlapPasses,
+    UserChangesStrategy,
     SecretDeleted,
     TokenDeleted(N),
+    RolledByHand(N),
 }
 
 impl Step {
@@ -239,6 +316,7 @@ impl Step {
                 | Answer { .. }
                 | StrayTakesEffect { .. }
                 | Appears(_)
+                | KeyAppears(_)
                 | HorizonPasses(_)
                 | OverlapPasses
         )
@@ -257,34 +335,54 @@ struct Protocol {
     overlap: SignedDuration,
     /// Slots of the account; a rotation makes room for itself.
     slots: i64,
+    /// At first, the token gets other keys.
+    rolls: bool,
+    /// It begins with a token that was issued long ago: how that comes about, the other mixes explore.
+    settled: bool,
+    /// Token and Secret stay when the resource goes.
+    retain: bool,
+    /// A mutant: lists do not tell one key of a token from another.
+    shows_no_masks: bool,
 }
 
 impl Protocol {
     fn most_nonces(&self) -> N {
-        if self.split { 3 } else { MOST_NONCES }
+        match (self.split, self.rolls) {
+            (true, _) => 3,
+            (false, true) => MOST_ROLLS,
+            (false, false) => MOST_NONCES,
+        }
     }
 
     fn decide(&self, world: &World, i: usize) -> Option<Plan> {
         let operator = &world.operators[i];
         let resource = world.resource.as_ref()?;
         let mut tokens: Vec<Token> =
-            world.remote.iter().filter(|t| t.listed).map(|t| token(t.n, t.scope_changed)).collect();
+            world.remote.iter().filter(|t| t.listed).map(|t| token(t.n, t.scope_changed, t.keys[t.shown])).collect();
+        if self.shows_no_masks {
+            tokens.iter_mut().for_each(|token| token.display_key = "...".into());
+        }
+        let is_listed = |n: N| world.remote.iter().any(|t| t.listed && t.n == n);
         let mut snapshot = Snapshot::new(self.horizon, young(), tokens.clone());
         snapshot.listed(young(), std::mem::take(&mut tokens));
-        for (n, changed) in &operator.issued {
-            snapshot.issued(token(*n, *changed), young());
+        for (n, changed) in operator.issued.iter().filter(|(n, _)| !is_listed(*n)) {
+            snapshot.issued(token(*n, *changed, *n), young());
+        }
+        for (n, key) in &operator.rolled {
+            snapshot.rolled(&token_id(*n), &raw_key(*key).mask(), young());
         }
         for n in &operator.revoked {
-            snapshot.issued(token(*n, false), young());
+            snapshot.issued(token(*n, false, *n), young());
             snapshot.revoked(&token_id(*n), young());
         }
         let free = self.slots - i64::try_from(snapshot.total()).unwrap();
         let held = operator.held.as_ref().map(|(n, order)| Held {
             nonce: nonce(*n),
-            token_id: token_id(*n),
+            token_id: token_id(order.token(*n)),
+            rolled: order.rolls.is_some(),
             since: young(),
             spec_hash: scope(order.scope_changed).hash(),
-            key_sha256: raw_key(*n).fingerprint(token_id(*n).as_str()),
+            key_sha256: raw_key(*n).fingerprint(token_id(order.token(*n)).as_str()),
             requests: order.requests(),
             refused: None,
         });
@@ -296,14 +394,15 @@ impl Protocol {
             proof: world
                 .secret
                 .as_ref()
-                .map(|secret| secret.key)
-                .filter(|n| !world.remote.iter().any(|t| t.n == *n))
-                .map(|n| Proof {
+                .and_then(|secret| Some((secret.token()?, secret.key)))
+                .filter(|(n, _)| !world.remote.iter().any(|t| t.n == *n))
+                .map(|(n, key)| Proof {
                     token_id: token_id(n),
-                    key_sha256: raw_key(n).fingerprint(token_id(n).as_str()),
+                    key_sha256: raw_key(key).fingerprint(token_id(n).as_str()),
                     proven: false,
                     at: young(),
                 }),
+            denied: operator.denied.iter().map(|n| (token_id(*n), young())).collect(),
             ..Local::default()
         };
         let secret = world.secret.as_ref().map_or(SecretView::Missing, |secret| {
@@ -317,17 +416,23 @@ impl Protocol {
         let status = resource.status.clone();
         let desired = Desired {
             scope: scope(resource.scope_changed),
-            rotation: Rotation { every: None, overlap: self.overlap, max_overlap: None, revoke_first: true },
+            rotation: Rotation {
+                every: None,
+                overlap: self.overlap,
+                max_overlap: None,
+                revoke_first: true,
+                rolls: resource.rolls,
+            },
             requests: resource.requests.clone(),
             expiry: None,
             restarts: false,
-            retain: false,
+            retain: self.retain,
             suspended: false,
             deleting: resource.deleting,
             abandon: false,
         };
         let seen = Observed {
-            names: Names { secret: "agent", key: "token", account: "default" },
+            names: Names { secret: "agent", key: "token", account: "default", website: None },
             owner: owner(),
             claimed: resource.claimed,
             log: resource.log.clone(),
@@ -338,6 +443,7 @@ impl Protocol {
                 ready: status.ready,
                 rotate_request: status.rotate_request.clone(),
                 waiting_since: None,
+                issued_at: None,
             },
             secret,
             account: AccountView {
@@ -371,8 +477,11 @@ impl Protocol {
                 Plan::Mirror(status)
             }
             Action::Claim => Plan::Claim,
-            Action::Record { again, cause, keep } => Plan::Record { again: again.as_ref().map(number), cause, keep },
-            Action::Send { nonce, .. } => Plan::Send(number(&nonce)),
+            Action::Record { again, cause, keep, rolls } => {
+                Plan::Record { again: again.as_ref().map(number), cause, keep, rolls: rolls.as_ref().map(number_of) }
+            }
+            Action::Send { nonce, rolls, .. } => Plan::Send(number(&nonce), rolls.as_ref().map(number_of)),
+            Action::LetGo => Plan::LetGo,
             Action::Swap { record } => Plan::Swap(Box::new(record)),
             Action::Rewrite { record } => Plan::Rewrite(Box::new(record)),
             Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
@@ -386,9 +495,10 @@ impl Protocol {
         let (plan, resource_version, secret_version) = world.operators[i].plan.take()?;
         let same_resource = world.resource.as_ref().map(|r| r.version) == resource_version;
         let same_secret = world.secret.as_ref().map(|s| s.version) == secret_version;
+        let was_in_use = matches!(&plan, Plan::Revoke(n, _) if world.is_in_use(*n));
         let operator = &mut world.operators[i];
         match plan {
-            Plan::Record { again, cause, keep } => {
+            Plan::Record { again, cause, keep, rolls } => {
                 if again.is_none() && world.next > self.most_nonces() {
                     return None;
                 }
@@ -399,26 +509,34 @@ impl Protocol {
                     }
                     if self.record_late {
                         operator.in_flight = Some(n);
-                        world.posts.insert((i, n, Order::of(resource)));
+                        world.posts.insert((i, n, Order::of(resource, rolls)));
                         return Some(());
                     }
                     resource.version += 1;
                     resource.claimed = true;
                     resource.log = Log(keep);
                     let requests = resource.requests.clone();
-                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause, requests });
+                    let rolls = rolls.map(token_id);
+                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause, requests, rolls });
                     operator.unsent = Some(n);
                 }
             }
-            Plan::Send(n) => {
+            Plan::LetGo => operator.held = None,
+            Plan::Send(n, rolls) => {
                 operator.unsent = None;
                 operator.in_flight = Some(n);
-                let order = world.resource.as_ref().map(Order::of).unwrap_or_default();
+                let mut order = world.resource.as_ref().map(|resource| Order::of(resource, rolls)).unwrap_or_default();
+                // Another key changes nothing else.
+                if let Some(token) = world.remote.iter().find(|t| Some(t.n) == rolls) {
+                    order.scope_changed = token.scope_changed;
+                }
                 world.posts.insert((i, n, order));
             }
             Plan::Swap(record) => {
                 if same_secret && let Some((key, _)) = operator.held.take() {
                     let mut record = record;
+                    // Times a second apart are no other states.
+                    record.issued_at = Some(young());
                     if world.resource.as_ref().is_some_and(|r| r.log.get(&nonce(key)).is_none_or(|a| a.at == old())) {
                         record.issued_at = Some(old());
                     }
@@ -438,11 +556,10 @@ impl Protocol {
                 }
             }
             Plan::Revoke(n, cause) => {
-                let was_live = world.remote.iter().any(|t| t.n == n);
                 let wanted = world.resource.as_ref().is_some_and(|r| !r.deleting);
                 let secret = world.secret.as_ref();
                 let makes_room = cause == RevokeCause::MadeRoom && operator.unsent.is_some();
-                if was_live && wanted && !makes_room && secret.is_some_and(|s| s.key == n) {
+                if was_in_use && wanted && !makes_room {
                     world.live_token_revoked = true;
                 }
                 let is_young = |p: &Previous| p.token == nonce(n).as_str() && p.since == young();
@@ -455,7 +572,7 @@ impl Protocol {
                 world.remote.retain(|t| t.n != n);
                 operator.issued.retain(|(issued, _)| *issued != n);
                 operator.revoked.insert(n);
-                operator.held.take_if(|(held, _)| *held == n);
+                operator.held.take_if(|(held, order)| order.token(*held) == n);
             }
             Plan::DeleteSecret => {
                 if same_secret {
@@ -479,23 +596,47 @@ impl Protocol {
 
     /// Whether nothing that could make a token of the attempt, or hide one, is under way any more.
     fn is_past_horizon(world: &World, n: N) -> bool {
-        let sending = |o: &Operator| matches!(&o.plan, Some((Plan::Send(sent), ..)) if *sent == n);
-        !world.posts.iter().any(|(_, posted, _)| *posted == n)
+        let sending = |o: &Operator| matches!(&o.plan, Some((Plan::Send(sent, _), ..)) if *sent == n);
+        let log = world.resource.as_ref().map(|resource| &resource.log);
+        let rolls = log.and_then(|log| log.get(&nonce(n))?.rolls.as_ref()).map(number_of);
+        // Those before it are past it first.
+        let is_before = |a: &&Attempt| a.nonce != nonce(n);
+        let before = log.filter(|_| rolls.is_some()).into_iter().flat_map(|log| log.0.iter().take_while(is_before));
+        if before.into_iter().any(|attempt| attempt.rolls.is_some() && attempt.at == young()) {
+            return false;
+        }
+        // What the list shows of the token is no older than the attempt.
+        let is_shown = |t: &Remote| t.listed && (!t.lags() || t.keys[..=t.shown].contains(&n));
+        !world.remote.iter().any(|t| Some(t.n) == rolls && !is_shown(t))
+            && !world.posts.iter().any(|(_, posted, _)| *posted == n)
             && !world.remote.iter().any(|t| t.n == n && !t.listed)
             && !world.operators.iter().any(|o| o.in_flight == Some(n) || sending(o))
     }
 
     /// Whether an operator could send the attempt, and would have to write it down anew if it waited for so long.
     fn is_about_to_send(world: &World, n: N) -> bool {
-        let current = |r: &Resource| !r.deleting && r.log.current().is_some_and(|a| a.nonce == nonce(n));
+        // A deletion sends nothing but what finishes a roll.
+        let is_sent = |r: &Resource, a: &Attempt| a.nonce == nonce(n) && (!r.deleting || a.rolls.is_some());
+        let current = |r: &Resource| r.log.current().is_some_and(|a| is_sent(r, a));
         world.resource.as_ref().is_some_and(current) && world.operators.iter().any(|o| o.unsent == Some(n))
     }
 
     fn outcome(&self, world: &World) -> Result<(), &'static str> {
         let live: BTreeSet<N> = world.remote.iter().map(|t| t.n).collect();
         match (&world.resource, &world.secret) {
-            (None, _) if !live.is_empty() => Err("a token outlives its resource"),
+            (None, secret) if !(live.is_empty() || self.retain && secret.is_some()) => {
+                Err("a token outlives its resource")
+            }
+            (None, _) if live.len() > 1 => Err("a token outlives its resource"),
             // With a lost lease, the key may reach a Secret right after the other operator revoked its token and let go.
+            (None, Some(secret)) if self.retain => {
+                // That an earlier request takes effect after a later one, no list need tell before the resource goes.
+                let is_late = world.remote.iter().any(|t| t.live_key().is_some_and(|live| live < secret.key));
+                match secret.token().is_some_and(|token| world.is_in_use(token)) || is_late {
+                    true => Ok(()),
+                    false => Err("a Secret that stays has a key that has ended"),
+                }
+            }
             (None, Some(_)) if !self.split => Err("a Secret outlives its resource"),
             (None, _) => Ok(()),
             (Some(resource), _) if resource.deleting => Err("a deletion is stuck"),
@@ -503,8 +644,11 @@ impl Protocol {
             // More than any of these histories needs: something issues for ever.
             _ if world.next > self.most_nonces() => Err("there is no end to attempts"),
             (Some(_), None) => Err("there is no Secret"),
-            (Some(_), Some(secret)) if live != BTreeSet::from([secret.key]) => Err("tokens and Secret differ"),
-            (Some(resource), Some(secret)) if resource.status.token != Some(secret.key) => Err("status is wrong"),
+            (Some(_), Some(secret)) if live != secret.token().into_iter().collect() => Err("tokens and Secret differ"),
+            (Some(_), Some(secret)) if !secret.token().is_some_and(|token| world.is_in_use(token)) => {
+                Err("the Secret's key has ended")
+            }
+            (Some(resource), Some(secret)) if resource.status.token != secret.token() => Err("status is wrong"),
             (Some(resource), Some(secret)) if !Self::is_answered(resource, secret) => Err("a request is open"),
             (Some(resource), Some(_)) if world.remote.iter().any(|t| t.scope_changed != resource.scope_changed) => {
                 Err("the scope is wrong")
@@ -552,10 +696,11 @@ impl Model for Protocol {
             claimed: false,
             deleting: false,
             scope_changed: false,
+            rolls: self.rolls,
             requests: Requests::default(),
             status: Status::default(),
         };
-        vec![World {
+        let world = World {
             resource: Some(resource),
             secret: None,
             remote: BTreeSet::new(),
@@ -566,7 +711,8 @@ impl Model for Protocol {
             budget: self.budget.clone(),
             live_token_revoked: false,
             revoked_early: false,
-        }]
+        };
+        vec![if self.settled { settled(world) } else { world }]
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
@@ -600,6 +746,10 @@ impl Model for Protocol {
             }
         }
         steps.extend(world.remote.iter().filter(|t| !t.listed).map(|t| Step::Appears(t.n)));
+        steps.extend(world.remote.iter().filter(|t| t.lags()).map(|t| Step::KeyAppears(t.n)));
+        if world.budget.rolled_by_hand > 0 {
+            steps.extend(world.remote.iter().filter(|t| t.listed).map(|t| Step::RolledByHand(t.n)));
+        }
         if world.budget.token_deleted > 0 {
             steps.extend(world.remote.iter().map(|t| Step::TokenDeleted(t.n)));
         }
@@ -613,6 +763,9 @@ impl Model for Protocol {
             }
             if !resource.deleting && !resource.scope_changed && world.budget.scope_change > 0 {
                 steps.push(Step::UserChangesScope);
+            }
+            if !resource.deleting && world.budget.strategy_change > 0 {
+                steps.push(Step::UserChangesStrategy);
             }
             if !resource.deleting && world.budget.rotate > 0 {
                 steps.push(Step::UserAsksToRotate);
@@ -645,25 +798,40 @@ impl Model for Protocol {
             Step::Start(i) => world.operators[i] = Operator { up: true, ..Operator::default() },
             Step::Answer { by, n, listed } => {
                 let order = take_post(&mut world, by, n)?;
-                world.remote.insert(Remote { n, listed, scope_changed: order.scope_changed });
+                let is_there = world.takes_effect(n, listed, &order);
                 let operator = &mut world.operators[by];
                 operator.in_flight = None;
-                operator.issued.insert((n, order.scope_changed));
-                operator.held = Some((n, order));
+                match order.rolls {
+                    Some(token) if is_there => {
+                        operator.rolled.retain(|(rolled, _)| *rolled != token);
+                        operator.rolled.insert((token, n));
+                        operator.held = Some((n, order));
+                    }
+                    // 404.
+                    Some(token) => {
+                        operator.denied.insert(token);
+                        operator.unsent = Some(n);
+                    }
+                    None => {
+                        operator.issued.insert((n, order.scope_changed));
+                        operator.held = Some((n, order));
+                    }
+                }
                 if self.record_late
                     && let Some(resource) = world.resource.as_mut()
                 {
                     resource.version += 1;
                     resource.claimed = true;
                     let requests = resource.requests.clone();
-                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause: Cause::New, requests });
+                    let (nonce, at, cause) = (nonce(n), young(), Cause::New);
+                    resource.log.0.push(Attempt { nonce, at, cause, requests, rolls: None });
                 }
             }
             Step::AnswerLost { by, n, effect } => {
                 world.budget.lost_answer -= 1;
                 let order = take_post(&mut world, by, n)?;
                 if effect {
-                    world.remote.insert(Remote { n, listed: false, scope_changed: order.scope_changed });
+                    world.takes_effect(n, false, &order);
                 }
                 world.operators[by].in_flight = None;
             }
@@ -675,17 +843,17 @@ impl Model for Protocol {
             }
             Step::StrayTakesEffect { by, n } => {
                 let order = take_post(&mut world, by, n)?;
-                world.remote.insert(Remote { n, listed: false, scope_changed: order.scope_changed });
+                world.takes_effect(n, false, &order);
             }
             Step::StrayIsLost { by, n } => world.posts.retain(|(b, p, _)| (*b, *p) != (by, n)),
             Step::Appears(n) => {
-                let mut token = world.remote.iter().find(|t| t.n == n)?.clone();
-                world.remote.remove(&token);
-                token.listed = true;
-                world.remote.insert(token);
+                world.change(n, |token| token.listed = true);
                 for operator in &mut world.operators {
                     operator.issued.retain(|(issued, _)| *issued != n);
                 }
+            }
+            Step::KeyAppears(n) => {
+                world.change(n, |token| token.shown = token.keys.len() - 1);
             }
             Step::HorizonPasses(n) => {
                 let this = nonce(n);
@@ -702,6 +870,7 @@ impl Model for Protocol {
                 }
                 for operator in &mut world.operators {
                     operator.issued.retain(|(issued, _)| *issued != n);
+                    operator.rolled.retain(|(_, key)| *key != n);
                     operator.revoked.remove(&n);
                 }
             }
@@ -728,6 +897,12 @@ impl Model for Protocol {
                 resource.version += 1;
                 resource.scope_changed = true;
             }
+            Step::UserChangesStrategy => {
+                world.budget.strategy_change -= 1;
+                let resource = resource?;
+                resource.version += 1;
+                resource.rolls = !resource.rolls;
+            }
             Step::UserAsksToRotate => {
                 world.budget.rotate -= 1;
                 let resource = resource?;
@@ -746,6 +921,10 @@ impl Model for Protocol {
             Step::SecretDeleted => {
                 world.budget.secret_deleted -= 1;
                 world.secret = None;
+            }
+            Step::RolledByHand(n) => {
+                world.budget.rolled_by_hand -= 1;
+                world.change(n, |token| token.keys.push(BY_HAND));
             }
             Step::TokenDeleted(n) => {
                 world.budget.token_deleted -= 1;
@@ -794,12 +973,65 @@ fn budget() -> Budget {
         slow: 1,
         rotate: 0,
         revoke_now: 0,
+        rolled_by_hand: 0,
+        strategy_change: 0,
+    }
+}
+
+/// Nothing happens.
+fn nothing() -> Budget {
+    Budget {
+        crash: 0,
+        lost_answer: 0,
+        secret_deleted: 0,
+        token_deleted: 0,
+        scope_change: 0,
+        deletion: 0,
+        slow: 0,
+        ..budget()
     }
 }
 
 fn protocol() -> Protocol {
     let overlap = SignedDuration::ZERO;
-    Protocol { budget: budget(), horizon: HORIZON, record_late: false, split: false, overlap, slots: 20 }
+    Protocol {
+        budget: budget(),
+        horizon: HORIZON,
+        record_late: false,
+        split: false,
+        overlap,
+        slots: 20,
+        rolls: false,
+        settled: false,
+        retain: false,
+        shows_no_masks: false,
+    }
+}
+
+/// Token 1 was issued long ago: Secret, status and list agree.
+fn settled(world: World) -> World {
+    let (nonce, at, cause) = (nonce(1), old(), Cause::New);
+    let record = SecretRecord {
+        attempt: Some(nonce.clone()),
+        token_id: Some(token_id(1)),
+        issued_at: Some(at),
+        spec_hash: Some(scope(false).hash()),
+        key_sha256: Some(raw_key(1).fingerprint(token_id(1).as_str())),
+        ..SecretRecord::default()
+    };
+    let resource = world.resource.map(|resource| Resource {
+        log: Log(vec![Attempt { nonce, at, cause, requests: Requests::default(), rolls: None }]),
+        claimed: true,
+        status: Status { token: Some(1), ready: true, ..Status::default() },
+        ..resource
+    });
+    World {
+        resource,
+        secret: Some(Secret { version: 1, key: 1, record }),
+        remote: [Remote::new(1, true, &Order::default())].into(),
+        next: 2,
+        ..world
+    }
 }
 
 fn take_post(world: &mut World, by: usize, n: N) -> Option<Order> {
@@ -868,12 +1100,60 @@ fn no_rotation_leaks_loses_or_wedges() {
     }
 }
 
+/// The token gets another key for each request and each lost one, in an account with room for one token only.
+#[test]
+fn no_roll_leaks_loses_or_wedges() {
+    let rotate = Budget { rotate: 1, ..nothing() };
+    let mixes = [
+        ("roll, crashes", Budget { crash: 2, ..rotate.clone() }),
+        ("roll, crash, deletion", Budget { crash: 1, deletion: 1, ..rotate.clone() }),
+        ("roll, answers lost, deletion", Budget { lost_answer: 2, deletion: 1, ..rotate.clone() }),
+        ("roll, crash, answer lost", Budget { crash: 1, lost_answer: 1, ..rotate.clone() }),
+        ("roll, Secret deleted, crash", Budget { secret_deleted: 1, crash: 1, ..rotate.clone() }),
+        ("roll, Secret deleted, answer lost", Budget { secret_deleted: 1, lost_answer: 1, ..rotate.clone() }),
+        ("roll, token deleted, crash", Budget { token_deleted: 1, crash: 1, ..rotate.clone() }),
+        ("roll, token deleted, answer lost", Budget { token_deleted: 1, lost_answer: 1, ..rotate.clone() }),
+        ("roll, by hand too, crash", Budget { rolled_by_hand: 1, crash: 1, ..rotate.clone() }),
+        ("roll, by hand too, answer lost", Budget { rolled_by_hand: 1, lost_answer: 1, ..rotate.clone() }),
+        ("roll, scope changed, crash", Budget { scope_change: 1, crash: 1, ..rotate.clone() }),
+        ("roll, another strategy, crash", Budget { strategy_change: 1, crash: 1, ..rotate.clone() }),
+        ("roll, another strategy, answer lost", Budget { strategy_change: 1, lost_answer: 1, ..rotate.clone() }),
+        ("roll and revocation, crash", Budget { revoke_now: 1, crash: 1, ..rotate.clone() }),
+        ("roll, slow, crash", Budget { slow: 1, crash: 1, ..rotate.clone() }),
+        ("Secret deleted, by hand too", Budget { secret_deleted: 1, rolled_by_hand: 1, deletion: 1, ..nothing() }),
+    ];
+    let overlap = SignedDuration::from_hours(1);
+    let account = || Protocol { slots: 1, overlap, rolls: true, ..protocol() };
+    for (name, budget) in mixes {
+        check(name, Protocol { budget, settled: true, ..account() }).assert_properties();
+    }
+    check("roll from the first token on", Protocol { budget: Budget { crash: 1, ..rotate }, ..account() })
+        .assert_properties();
+}
+
+/// What stays when the resource goes has a key that works.
+#[test]
+fn no_roll_leaves_a_retained_secret_with_a_key_that_has_ended() {
+    let rotate = Budget { rotate: 1, deletion: 1, ..nothing() };
+    let mixes = [
+        ("retained, roll, crashes", true, Budget { crash: 2, ..rotate.clone() }),
+        ("retained, roll, answers lost", true, Budget { lost_answer: 2, ..rotate.clone() }),
+        ("retained, roll from the first token on", false, Budget { crash: 1, ..rotate }),
+    ];
+    for (name, settled, budget) in mixes {
+        check(name, Protocol { budget, rolls: true, settled, retain: true, ..protocol() }).assert_properties();
+    }
+}
+
 #[test]
 fn a_lost_lease_leaks_nothing() {
     let none =
         Budget { crash: 0, lost_answer: 0, token_deleted: 0, secret_deleted: 0, scope_change: 0, slow: 0, ..budget() };
     let budget = Budget { lease_lost: 1, ..none };
     check("lease lost", Protocol { budget, split: true, ..protocol() }).assert_properties();
+    let budget = Budget { lease_lost: 1, rotate: 1, ..nothing() };
+    check("lease lost, roll", Protocol { budget, split: true, rolls: true, settled: true, ..protocol() })
+        .assert_properties();
 }
 
 fn finds_what_is_not_in_order(name: &str, mutant: Protocol) {
@@ -885,6 +1165,14 @@ fn finds_what_is_not_in_order(name: &str, mutant: Protocol) {
 #[test]
 fn without_the_horizon_an_orphan_is_found() {
     finds_what_is_not_in_order("no horizon", Protocol { horizon: SignedDuration::ZERO, ..protocol() });
+}
+
+#[test]
+fn without_masked_keys_in_lists_a_key_that_has_ended_stays() {
+    let budget = Budget { rolled_by_hand: 1, ..nothing() };
+    let checker =
+        check("no masks", Protocol { budget, rolls: true, settled: true, shows_no_masks: true, ..protocol() });
+    assert!(checker.discovery(IN_ORDER).is_some());
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn place(resource: &DataFastAccessToken) -> Option<usize> {
 /// too. Returns their names in this order.
 async fn queue(w: &World, number: usize) -> Vec<String> {
     eventually(&format!("{number} wait at their places"), WAIT, || async {
-        let resources = w.tokens().list(&Default::default()).await.map_err(|e| e.to_string())?;
+        let resources = w.list().await.map_err(|e| e.to_string())?;
         let mut waiting: Vec<_> = resources.iter().filter_map(|r| Some((place(r)?, r.name_any()))).collect();
         waiting.sort();
         let counted = w.account_resource().await.status.and_then(|status| status.waiting);
@@ -79,7 +79,7 @@ async fn issue(w: &World, names: &[&str]) {
 
 /// Deletes a token of others.
 fn make_room(w: &World) {
-    let other = w.account.live_tokens().into_iter().find(|token| token.created_by.is_none() && !token.credential);
+    let other = w.live_tokens().into_iter().find(|token| token.created_by.is_none() && !token.credential);
     assert!(w.account.delete_behind_back(&other.unwrap().id));
 }
 
@@ -112,19 +112,19 @@ async fn forty_resources_share_twenty_slots_and_come_to_rest() {
     w.event(&waiting[22], "WaitingForSlot").await;
 
     w.polls(1).await;
-    let (before, writes, asked) = (versions(&w).await, w.writes(), w.account.requests().len());
+    let (before, writes, asked) = (versions(&w).await, w.writes(), w.requests().len());
     w.polls(3).await;
     assert_eq!(versions(&w).await, before);
     assert_eq!(w.writes(), writes);
-    are_polls(&w.account.requests()[asked - 1..]);
+    are_polls(&w.requests()[asked - 1..]);
 
-    let all = w.tokens().list(&Default::default()).await.unwrap();
+    let all = w.list().await.unwrap();
     let issued: Vec<_> = all.iter().map(ResourceExt::name_any).filter(|name| !waiting.contains(name)).collect();
     join_all(issued[..5].iter().map(|name| w.delete(name))).await;
     are_issued(&w, &waiting[..5]).await;
     assert_eq!(queue(&w, 18).await, waiting[5..], "nobody was passed over");
     assert_eq!((w.posts(), w.deletes()), (22, 5));
-    assert_eq!(w.account.live_tokens().len(), 20);
+    assert_eq!(w.live_tokens().len(), 20);
 }
 
 #[tokio::test]
@@ -206,10 +206,10 @@ async fn a_slot_that_somebody_else_frees_is_used_after_the_next_list() {
     let w = World::with(small(2, 1, "10s")).await;
     line_up(&w, &["cat", "ant"]).await;
     w.polls(1).await;
-    let asked = w.account.requests().len();
+    let asked = w.requests().len();
     make_room(&w);
     w.issued("cat").await;
-    let requests: Vec<_> = w.account.requests().into_iter().skip(asked).filter_map(|r| r.operation).collect();
+    let requests: Vec<_> = w.requests().into_iter().skip(asked).filter_map(|r| r.operation).collect();
     assert_eq!(requests[..2], [Operation::ListAccessTokens, Operation::CreateAccessToken]);
     assert_eq!(queue(&w, 1).await, ["ant"]);
     assert_eq!(w.posts(), 1);
@@ -257,13 +257,13 @@ async fn a_cap_below_the_usual_one_is_learnt_from_datafast() {
     }
     let waiting = queue(&w, 5).await;
     w.polls(1).await;
-    let (posts, asked) = (w.posts(), w.account.requests().len());
+    let (posts, asked) = (w.posts(), w.requests().len());
     assert!(posts <= 3 + 8, "{posts} requests for 3 tokens");
     w.polls(2).await;
-    are_polls(&w.account.requests()[asked - 1..]);
+    are_polls(&w.requests()[asked - 1..]);
     assert_eq!(queue(&w, 5).await, waiting);
 
-    let all = w.tokens().list(&Default::default()).await.unwrap();
+    let all = w.list().await.unwrap();
     let issued: Vec<_> = all.iter().map(ResourceExt::name_any).filter(|name| !waiting.contains(name)).collect();
     w.delete(&issued[0]).await;
     w.issued(&waiting[0]).await;
@@ -285,7 +285,7 @@ async fn two_clusters_share_an_account_without_a_fight() {
     eventually("five have a token, and three wait", WAIT, || async {
         let mut counts = (0, 0);
         for w in worlds {
-            for resource in w.tokens().list(&Default::default()).await.unwrap() {
+            for resource in w.list().await.unwrap() {
                 match condition(&resource, "Ready").map(|ready| ready.reason).as_deref() {
                     Some("Issued") => counts.0 += 1,
                     Some("WaitingForSlot") => counts.1 += 1,
@@ -311,5 +311,5 @@ async fn two_clusters_share_an_account_without_a_fight() {
         }
     }
     assert!(w.posts() <= posts + 3 + 4, "{} more requests for 3 tokens", w.posts() - posts);
-    assert_eq!((w.account.live_tokens().len(), w.deletes()), (9, 0));
+    assert_eq!((w.live_tokens().len(), w.deletes()), (9, 0));
 }

@@ -4,23 +4,27 @@ use datafast_harness::eventually;
 use datafast_operator::api::names;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{WAIT, World};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World,
+};
 
 /// The resource versions of all that the operator writes to.
 pub(crate) async fn versions(w: &World) -> Vec<String> {
     let mut versions = vec![w.account_resource().await.resource_version().unwrap()];
-    versions
-        .extend(w.tokens().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));
+    versions.extend(w.list().await.unwrap().iter().filter_map(ResourceExt::resource_version));
     versions
         .extend(w.secrets().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));
     versions
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_has_settled_is_not_written_again() {
-    let w = World::new().await;
+async fn what_has_settled_is_not_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("plain", json!({ "permissions": ["analytics:read"] })).await;
     let secret = json!({ "labels": { "a": "b" }, "data": { "env": "$(TOKEN) $$(TOKEN)" } });
     w.apply("rendered", json!({ "permissions": ["goals:read", "analytics:read"], "secret": secret })).await;
@@ -53,9 +57,12 @@ async fn what_has_settled_is_not_written_again() {
     assert_eq!((w.posts(), w.deletes()), (posts, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_first_use_shows_at_the_next_poll_and_later_ones_now_and_then() {
-    let w = World::new().await;
+async fn the_first_use_shows_at_the_next_poll_and_later_ones_now_and_then(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let token = w.issued("agent").await.token;
     w.polls(1).await;

@@ -7,13 +7,18 @@ use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{ARGS, Plane, Setup, WAIT, World, start, text_in};
+use crate::world::{
+    ARGS, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, start, text_in,
+};
 
 /// Applies a resource, whose request for a token then waits for its answer.
 async fn under_way(w: &World, spec: Value) -> FaultId {
-    let hold = w.account.set_fault(ApiFault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
+    let hold = w.set_fault(ApiFault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     w.apply("agent", spec).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     hold
@@ -25,35 +30,40 @@ async fn a_poll_later(w: &World, hold: FaultId) {
     w.account.release(hold);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_resource_deleted_meanwhile_leaves_nothing() {
-    let w = World::new().await;
+async fn a_resource_deleted_meanwhile_leaves_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
     w.delete("agent").await;
     a_poll_later(&w, hold).await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    assert_eq!(w.account.issued_tokens(), []);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
     assert_eq!(w.posts(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_resource_deleted_and_created_again_meanwhile_has_a_token_of_its_own() {
-    let w = World::new().await;
+async fn a_resource_deleted_and_created_again_meanwhile_has_a_token_of_its_own(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
     let before = w.resource("agent").await;
     w.delete("agent").await;
     a_poll_later(&w, hold).await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let after = w.issued_alone("agent").await;
     assert_ne!(after.resource.uid(), before.uid());
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_scope_changed_meanwhile_is_met_in_the_end() {
-    let w = World::new().await;
+async fn a_scope_changed_meanwhile_is_met_in_the_end(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let rotation = json!({ "overlap": "0s" });
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": rotation })).await;
@@ -62,9 +72,10 @@ async fn a_scope_changed_meanwhile_is_met_in_the_end() {
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_template_changed_meanwhile_is_rendered() {
-    let w = World::new().await;
+async fn a_template_changed_meanwhile_is_rendered(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
     let secret = json!({ "key": "KEY", "data": { "env": "$(TOKEN_ID)" } });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": secret })).await;
@@ -75,9 +86,10 @@ async fn a_template_changed_meanwhile_is_rendered() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_resource_suspended_meanwhile_still_gets_its_key() {
-    let w = World::new().await;
+async fn a_resource_suspended_meanwhile_still_gets_its_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     a_poll_later(&w, hold).await;
@@ -89,9 +101,12 @@ async fn a_resource_suspended_meanwhile_still_gets_its_key() {
 }
 
 /// Somebody creates a Secret of that name between the dry run and the answer.
+#[rstest]
 #[tokio::test]
-async fn a_secret_of_somebody_else_that_came_meanwhile_is_left_as_it_is() {
-    let w = World::new().await;
+async fn a_secret_of_somebody_else_that_came_meanwhile_is_left_as_it_is(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
     let foreign = w.create_secret("agent", json!({}), json!({ "token": "precious" })).await;
     a_poll_later(&w, hold).await;
@@ -103,12 +118,12 @@ async fn a_secret_of_somebody_else_that_came_meanwhile_is_left_as_it_is() {
     assert_eq!((w.posts(), w.deletes()), (1, 0), "the key was kept for that moment");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_credential_changed_meanwhile_loses_no_key() {
-    let w = World::new().await;
+async fn a_credential_changed_meanwhile_loses_no_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
-    let (_, key) = w.made_by_hand(&["*"]);
-    w.set_credential(&key).await;
+    w.set_credential(&w.another_credential()).await;
     a_poll_later(&w, hold).await;
     w.issued("agent").await;
     w.polls(1).await;
@@ -122,14 +137,15 @@ async fn delete(w: &World, name: &str) {
     eventually("it is deleted", WAIT, || async {
         let resource_version = w.resource(name).await.resource_version();
         let preconditions = Some(Preconditions { resource_version, uid: None });
-        w.tokens().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await
+        w.objects().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await
     })
     .await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn many_resources_come_and_go_at_once() {
-    let w = World::new().await;
+async fn many_resources_come_and_go_at_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let names: Vec<_> = (1..=15).map(|n| format!("agent-{n}")).collect();
     let spec = json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } });
     join_all(names.iter().map(|name| w.apply(name, spec.clone()))).await;
@@ -139,13 +155,13 @@ async fn many_resources_come_and_go_at_once() {
     join_all(names.iter().skip(1).step_by(3).map(|name| w.apply(name, changed.clone()))).await;
     for (n, name) in names.iter().enumerate() {
         match n % 3 {
-            0 => wait_gone(&w.tokens(), name, WAIT).await,
+            0 => wait_gone(&w.objects(), name, WAIT).await,
             1 => assert_eq!(w.issued(name).await.token.permissions, ["goals:read"]),
             _ => assert_eq!(w.issued(name).await.token.permissions, ["analytics:read"]),
         }
     }
     w.polls(2).await;
-    let live = w.account.issued_tokens();
+    let live = w.issued_tokens();
     assert_eq!(live.len(), 10, "{:?}", live.iter().map(|token| (&token.name, &token.permissions)).collect::<Vec<_>>());
     assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 10);
 }
@@ -154,21 +170,22 @@ async fn many_resources_come_and_go_at_once() {
 /// finalizer.
 async fn delete_by_force(w: &World) {
     let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    w.tokens().patch("agent", &PatchParams::default(), &release).await.unwrap();
+    w.objects().patch("agent", &PatchParams::default(), &release).await.unwrap();
     w.delete("agent").await;
-    assert!(w.tokens().get_opt("agent").await.unwrap().is_none());
+    assert!(w.find("agent").await.unwrap().is_none());
 }
 
 /// Several at once, because it depends on the moment at which the operator hears of it.
+#[rstest]
 #[tokio::test]
-async fn a_resource_that_vanishes_meanwhile_leaves_no_token() {
+async fn a_resource_that_vanishes_meanwhile_leaves_no_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     join_all((0..8).map(async |_| {
-        let w = World::new().await;
+        let w = World::of(kind).await;
         let hold = under_way(&w, json!({ "permissions": ["analytics:read"] })).await;
         delete_by_force(&w).await;
         a_poll_later(&w, hold).await;
         eventually("no token is left", WAIT, || async {
-            let live = w.account.issued_tokens();
+            let live = w.issued_tokens();
             if live.is_empty() { Ok(()) } else { Err(live) }
         })
         .await;
@@ -176,15 +193,25 @@ async fn a_resource_that_vanishes_meanwhile_leaves_no_token() {
     .await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_resource_that_vanishes_with_its_key_in_the_secret_leaves_a_token_that_is_reported() {
+async fn a_resource_that_vanishes_with_its_key_in_the_secret_leaves_a_token_that_is_reported(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
     let plane = Plane::take().await;
     let plan = Plan::new(Fault::None);
     let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
     let _operator = start(&plane.cluster, Some(cutter.url()), &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.apply("other", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("other").await;
+    // What the account has to say of that is no write that counts.
+    let total = if kind == AccessToken { 2 } else { 1 };
+    eventually("the account has told of it", WAIT, || async {
+        let tokens = w.account_resource().await.status.unwrap_or_default().tokens;
+        if tokens.as_ref().is_some_and(|tokens| tokens.total == total) { Ok(()) } else { Err(tokens) }
+    })
+    .await;
     // The record, then the Secret: it is there, and the operator does not hear so.
     plan.reset(Fault::Cut { at: 2, side: Side::After }).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
@@ -193,7 +220,7 @@ async fn a_resource_that_vanishes_with_its_key_in_the_secret_leaves_a_token_that
     delete_by_force(&w).await;
     plan.reset(Fault::None).await;
     eventually("it is reported, or gone", WAIT, || async {
-        let live = w.account.issued_tokens().len();
+        let live = w.issued_tokens().len();
         let unclaimed = w.account_resource().await.status.unwrap_or_default().unclaimed.len();
         if live == 1 + unclaimed { Ok(()) } else { Err((live, unclaimed)) }
     })

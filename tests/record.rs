@@ -10,17 +10,23 @@ use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
 };
+use rstest::rstest;
 use serde_json::{Map, Value, json};
 
-use crate::world::{Issued, WAIT, World, key_in};
+use crate::world::{
+    Issued,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, key_in,
+};
 
+#[rstest]
 #[tokio::test]
-async fn a_lost_status_is_written_again_from_the_record() {
-    let w = World::new().await;
+async fn a_lost_status_is_written_again_from_the_record(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     let nothing = json!({ "status": null });
-    w.tokens().patch_status("agent", &PatchParams::default(), &Patch::Merge(nothing)).await.unwrap();
+    w.objects().patch_status("agent", &PatchParams::default(), &Patch::Merge(nothing)).await.unwrap();
     let after = w.issued("agent").await;
     let status = |issued: &Issued| {
         let mut status = issued.resource.status.clone().unwrap();
@@ -33,9 +39,10 @@ async fn a_lost_status_is_written_again_from_the_record() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_lost_log_of_attempts_costs_no_token() {
-    let w = World::new().await;
+async fn a_lost_log_of_attempts_costs_no_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.annotate("agent", json!({ names::ATTEMPTS: null })).await;
@@ -53,8 +60,8 @@ fn record(secret: &Secret) -> BTreeMap<String, String> {
 }
 
 /// Takes something from the Secret's metadata: it is written again, with the same key.
-async fn is_written_again(metadata: Value) {
-    let w = World::new().await;
+async fn is_written_again(kind: Subject, metadata: Value) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.patch_secret("agent", json!({ "metadata": metadata })).await;
@@ -72,29 +79,34 @@ async fn is_written_again(metadata: Value) {
     assert_eq!(w.secret("agent").await.resource_version(), after.secret.resource_version());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_without_its_label_is_written_again() {
-    is_written_again(json!({ "labels": { names::MANAGED_BY: null } })).await;
+async fn a_secret_without_its_label_is_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    is_written_again(kind, json!({ "labels": { names::MANAGED_BY: null } })).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_without_the_id_of_its_token_is_written_again() {
-    is_written_again(json!({ "annotations": { names::TOKEN_ID: null } })).await;
+async fn a_secret_without_the_id_of_its_token_is_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    is_written_again(kind, json!({ "annotations": { names::TOKEN_ID: null } })).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_without_its_attempt_is_written_again() {
-    is_written_again(json!({ "annotations": { names::ATTEMPT: null } })).await;
+async fn a_secret_without_its_attempt_is_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    is_written_again(kind, json!({ "annotations": { names::ATTEMPT: null } })).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_without_the_hash_of_its_spec_is_written_again() {
-    is_written_again(json!({ "annotations": { names::SPEC_HASH: null, names::KEY_SHA256: null } })).await;
+async fn a_secret_without_the_hash_of_its_spec_is_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    is_written_again(kind, json!({ "annotations": { names::SPEC_HASH: null, names::KEY_SHA256: null } })).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_without_any_of_our_metadata_is_written_again() {
+async fn a_secret_without_any_of_our_metadata_is_written_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let record = [names::OWNER, names::ATTEMPT, names::TOKEN_ID, names::ISSUED_AT, names::SPEC_HASH, names::KEY_SHA256];
     let nothing: Map<_, _> = record.iter().map(|name| ((*name).to_owned(), json!(null))).collect();
-    is_written_again(json!({ "labels": { names::MANAGED_BY: null }, "annotations": nothing })).await;
+    is_written_again(kind, json!({ "labels": { names::MANAGED_BY: null }, "annotations": nothing })).await;
 }

@@ -8,9 +8,14 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, Setup, WAIT, World, start};
+use crate::world::{
+    ARGS, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, start,
+};
 
 /// Waits until a Secret in this namespace is refused, as whoever `client` is.
 pub(crate) async fn wait_until_refused(client: &Client, namespace: &str) {
@@ -35,12 +40,13 @@ async fn issues_nothing(w: &World, words: &str) {
     assert_eq!(count(&writes, " datafastaccesstokens"), 1, "one record: {writes:?}");
     assert_eq!(count(&writes, " secrets"), 0, "{writes:?}");
     assert_eq!(w.posts(), 0);
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn nothing_is_issued_against_a_quota() {
-    let w = World::new().await;
+async fn nothing_is_issued_against_a_quota(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: { name: none }\nspec: { hard: { count/secrets: 0 } }";
     apply_yaml(&w.client, "test", &w.namespace, quota).await.unwrap();
     wait_until_refused(&w.client, &w.namespace).await;
@@ -90,9 +96,10 @@ pub(crate) async fn lift_policy(w: &World) {
     bindings.delete(&format!("no-secrets-in-{}", w.namespace), &DeleteParams::default()).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn nothing_is_issued_against_an_admission_policy() {
-    let w = World::new().await;
+async fn nothing_is_issued_against_an_admission_policy(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     refuse_by_policy(&w, "CREATE").await;
     wait_until_refused(&w.client, &w.namespace).await;
     issues_nothing(&w, "keys belong into the vault").await;
@@ -101,9 +108,12 @@ async fn nothing_is_issued_against_an_admission_policy() {
     assert_eq!(w.posts(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_at_work_stays_ready_when_its_secret_can_no_longer_be_written() {
-    let w = World::new().await;
+async fn a_token_at_work_stays_ready_when_its_secret_can_no_longer_be_written(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     refuse_updates(&w, "agent").await;
@@ -117,11 +127,12 @@ async fn a_token_at_work_stays_ready_when_its_secret_can_no_longer_be_written() 
     assert_eq!(w.posts(), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn nothing_is_issued_without_the_right_to_write_secrets() {
+async fn nothing_is_issued_without_the_right_to_write_secrets(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let _operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     let roles: Api<ClusterRole> = Api::all(w.client.clone());
     let role = roles.get("datafast-operator").await.unwrap();
     let mut rules = role.rules.clone().unwrap();
@@ -140,9 +151,10 @@ async fn nothing_is_issued_without_the_right_to_write_secrets() {
     assert_eq!(w.posts(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_secret_of_somebody_else_is_left_as_it_is() {
-    let w = World::new().await;
+async fn a_secret_of_somebody_else_is_left_as_it_is(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let secret = w.create_secret("agent", json!({ "example.com/mine": "yes" }), json!({ "token": "precious" })).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let ready = w.says("agent", "SecretConflict").await;
@@ -157,25 +169,27 @@ async fn a_secret_of_somebody_else_is_left_as_it_is() {
     w.issued_alone("agent").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_conflicting_resource_can_be_deleted_and_leaves_the_secret() {
-    let w = World::new().await;
+async fn a_conflicting_resource_can_be_deleted_and_leaves_the_secret(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let secret = w.create_secret("agent", json!({}), json!({ "token": "precious" })).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.says("agent", "SecretConflict").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     assert_eq!(w.secret("agent").await, secret);
 }
 
+#[rstest]
 #[tokio::test]
-async fn two_resources_cannot_share_a_secret() {
-    let w = World::new().await;
+async fn two_resources_cannot_share_a_secret(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("first", json!({ "permissions": ["analytics:read"], "secret": { "name": "shared" } })).await;
     let first = w.issued("first").await;
     w.apply("second", json!({ "permissions": ["goals:read"], "secret": { "name": "shared" } })).await;
     let ready = w.says("second", "SecretConflict").await;
-    assert!(ready.message.contains("DataFastAccessToken/first"), "{}", ready.message);
+    assert!(ready.message.contains(&format!("{}/first", w.kind.name())), "{}", ready.message);
     w.polls(1).await;
     assert_eq!(w.secret("shared").await, first.secret);
     assert_eq!(w.posts(), 1);
@@ -184,9 +198,10 @@ async fn two_resources_cannot_share_a_secret() {
     assert_eq!(second.token.permissions, ["goals:read"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_immutable_secret_keeps_its_token() {
-    let w = World::new().await;
+async fn an_immutable_secret_keeps_its_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
     w.patch_secret("agent", json!({ "immutable": true })).await;

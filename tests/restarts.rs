@@ -11,9 +11,14 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{ARGS, Issued, Plane, Setup, WAIT, World, start};
+use crate::world::{
+    ARGS, Issued, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, start,
+};
 
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
@@ -48,9 +53,10 @@ fn untouched() -> Value {
     json!({ "example.com/mine": "yes" })
 }
 
+#[rstest]
 #[tokio::test]
-async fn each_kind_is_restarted_once_for_each_new_key() {
-    let w = World::new().await;
+async fn each_kind_is_restarted_once_for_each_new_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     for kind in KINDS {
         w.run(kind, "web").await;
     }
@@ -78,11 +84,12 @@ async fn each_kind_is_restarted_once_for_each_new_key() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_operator_that_starts_again_restarts_nothing_again() {
+async fn an_operator_that_starts_again_restarts_nothing_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     for name in ["web", "worker", "later"] {
         w.run("Deployment", name).await;
     }
@@ -110,9 +117,10 @@ async fn an_operator_that_starts_again_restarts_nothing_again() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_target_that_comes_later_is_not_restarted() {
-    let w = World::new().await;
+async fn a_target_that_comes_later_is_not_restarted(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.run("Deployment", "web").await;
     let target = json!([{ "kind": "Deployment", "name": "web" }]);
     let first = issued(&w, json!([])).await;
@@ -128,9 +136,10 @@ async fn a_target_that_comes_later_is_not_restarted() {
     assert_eq!(w.template("Deployment", "web").await, (2, restarted(&w).await));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_target_that_is_not_there_holds_nothing_back() {
-    let w = World::new().await;
+async fn a_target_that_is_not_there_holds_nothing_back(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.run("Deployment", "web").await;
     let targets = json!([
         { "kind": "Deployment", "name": "gone" },
@@ -147,11 +156,12 @@ async fn a_target_that_is_not_there_holds_nothing_back() {
     assert_eq!(w.template("Deployment", "gone").await, (1, untouched()), "it started with the new key");
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_the_right_to_restart_the_new_key_comes_all_the_same() {
+async fn without_the_right_to_restart_the_new_key_comes_all_the_same(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let _operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.run("Deployment", "web").await;
     let first = issued(&w, json!([{ "kind": "Deployment", "name": "web" }])).await;
     let roles: Api<ClusterRole> = Api::all(w.client.clone());
@@ -182,13 +192,14 @@ async fn without_the_right_to_restart_the_new_key_comes_all_the_same() {
 }
 
 /// As when etcd has no leader for a moment: nothing was refused.
+#[rstest]
 #[tokio::test]
-async fn a_restart_that_the_api_server_fumbles_is_tried_again() {
+async fn a_restart_that_the_api_server_fumbles_is_tried_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let plan = Plan::count_only();
     let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
     let _operator = start(&plane.cluster, Some(cutter.url()), &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.run("Deployment", "web").await;
     let first = issued(&w, json!([{ "kind": "Deployment", "name": "web" }])).await;
     // The record, the Secret, the restart.

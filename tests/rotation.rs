@@ -7,9 +7,14 @@ use datafast_operator::api::{DataFastAccessToken, names};
 use datafast_sandbox::{Fault, Kind, LoggedRequest, Operation};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{ARGS, Issued, Plane, Setup, WAIT, World, apply, start};
+use crate::world::{
+    ARGS, Issued, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, apply, start,
+};
 
 /// A resource with this rotation, issued.
 async fn issued(w: &World, rotation: Value) -> Issued {
@@ -40,9 +45,10 @@ fn revocation(w: &World, issued: &Issued) -> Option<LoggedRequest> {
     w.changes().into_iter().find(|r| r.operation == Some(Operation::DeleteAccessToken) && is_it(r))
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_request_brings_a_second_token_and_takes_nothing_away() {
-    let w = World::new().await;
+async fn a_request_brings_a_second_token_and_takes_nothing_away(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = issued(&w, json!({})).await;
     let after = rotated(&w, &before, "2026-01").await;
     assert_eq!(after.secret.uid(), before.secret.uid(), "readers keep their Secret");
@@ -54,15 +60,16 @@ async fn a_request_brings_a_second_token_and_takes_nothing_away() {
     let [(_, until)] = revoke_after(&after.resource)[..] else { panic!("{:?}", after.resource.status) };
     assert_eq!(until.as_second(), (swapped_at(&after) + SignedDuration::from_hours(1)).as_second());
     assert!(w.event("agent", "Rotated").await.contains(&after.token.display_key));
-    assert!(w.account.live_tokens().iter().any(|token| token.id == before.token.id), "the old one still works");
+    assert!(w.live_tokens().iter().any(|token| token.id == before.token.id), "the old one still works");
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rotation_never_takes_ready_away() {
-    let w = World::new().await;
+async fn a_rotation_never_takes_ready_away(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = issued(&w, json!({ "overlap": "0s" })).await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.annotate("agent", json!({ names::ROTATE: "1" })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     assert_eq!(w.secret("agent").await, before.secret, "readers have the old key until there is another");
@@ -75,11 +82,12 @@ async fn a_rotation_never_takes_ready_away() {
     assert!(!said.is_empty() && lost == 0, "{said:#?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rotation_under_way_says_so() {
-    let w = World::new().await;
+async fn a_rotation_under_way_says_so(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     issued(&w, json!({})).await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.annotate("agent", json!({ names::ROTATE: "1" })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     let ready = w.says("agent", "Rotating").await;
@@ -89,9 +97,10 @@ async fn a_rotation_under_way_says_so() {
     assert_eq!(ready.status, "True");
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_same_value_is_served_once() {
-    let w = World::new().await;
+async fn the_same_value_is_served_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let first = issued(&w, json!({})).await;
     let second = rotated(&w, &first, "1").await;
     w.annotate("agent", json!({ names::ROTATE: "1" })).await;
@@ -115,11 +124,12 @@ async fn the_same_value_is_served_once() {
     assert_eq!((w.posts(), w.deletes()), (4, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_operator_that_was_away_serves_a_request_once() {
+async fn an_operator_that_was_away_serves_a_request_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     let before = issued(&w, json!({})).await;
     operator.kill().await.unwrap();
     w.annotate("agent", json!({ names::ROTATE: "1", names::REVOKE_NOW: null })).await;
@@ -140,12 +150,13 @@ async fn an_operator_that_was_away_serves_a_request_once() {
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_asked_for_from_the_beginning_costs_one_token() {
-    let w = World::new().await;
+async fn what_is_asked_for_from_the_beginning_costs_one_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let mut manifest = w.manifest("agent", json!({ "permissions": ["analytics:read"] }));
     manifest["metadata"]["annotations"] = json!({ names::ROTATE: "1", names::REVOKE_NOW: "1" });
-    apply(&w.tokens(), "agent", &manifest).await;
+    apply(&w.objects(), "agent", &manifest).await;
     let issued = w.issued_alone("agent").await;
     assert_eq!(issued.resource.status.unwrap().rotate_request.as_deref(), Some("1"));
     w.look_at("agent").await;
@@ -154,9 +165,10 @@ async fn what_is_asked_for_from_the_beginning_costs_one_token() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn revoke_now_leaves_only_the_new_token_whatever_the_overlap() {
-    let w = World::new().await;
+async fn revoke_now_leaves_only_the_new_token_whatever_the_overlap(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let first = issued(&w, json!({ "overlap": "720h" })).await;
     let second = rotated(&w, &first, "1").await;
     assert_eq!(second.retiring(), slice::from_ref(&first.token.id));
@@ -172,9 +184,10 @@ async fn revoke_now_leaves_only_the_new_token_whatever_the_overlap() {
     assert_eq!((w.posts(), w.deletes()), (3, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn both_requests_with_one_value_are_served_and_nothing_goes_on() {
-    let w = World::new().await;
+async fn both_requests_with_one_value_are_served_and_nothing_goes_on(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let first = issued(&w, json!({})).await;
     let second = rotated(&w, &first, "1").await;
     w.annotate("agent", json!({ names::REVOKE_NOW: "1" })).await;
@@ -189,9 +202,10 @@ async fn both_requests_with_one_value_are_served_and_nothing_goes_on() {
     assert_eq!((w.posts(), w.deletes()), (4, 3), "one token answers both");
 }
 
+#[rstest]
 #[tokio::test]
-async fn another_overlap_counts_for_what_is_retiring() {
-    let w = World::new().await;
+async fn another_overlap_counts_for_what_is_retiring(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = issued(&w, json!({})).await;
     let after = rotated(&w, &before, "1").await;
     for (overlap, minutes) in [("3h", 180), ("30m", 30)] {
@@ -208,14 +222,15 @@ async fn another_overlap_counts_for_what_is_retiring() {
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn several_retire_at_once_each_in_its_own_time() {
+async fn several_retire_at_once_each_in_its_own_time(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let overlap = SignedDuration::from_secs(10);
-    let w = World::new().await;
+    let w = World::of(kind).await;
     let first = issued(&w, json!({ "overlap": "10s" })).await;
     let second = rotated(&w, &first, "1").await;
     // So that the next one comes some seconds later.
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms: 4000 }).once());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms: 4000 }).once());
     let third = rotated(&w, &second, "2").await;
     let mut until = revoke_after(&third.resource);
     until.sort_by_key(|(_, at)| *at);
@@ -230,9 +245,10 @@ async fn several_retire_at_once_each_in_its_own_time() {
     assert!(revoked[1] >= swapped_at(&third) + overlap, "{revoked:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_old_token_that_nobody_uses_goes_after_the_overlap() {
-    let w = World::new().await;
+async fn an_old_token_that_nobody_uses_goes_after_the_overlap(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = issued(&w, json!({ "overlap": "3s", "maxOverlap": "1h" })).await;
     w.account.use_token(&before.token.id, Timestamp::now());
     let after = rotated(&w, &before, "1").await;
@@ -243,9 +259,12 @@ async fn an_old_token_that_nobody_uses_goes_after_the_overlap() {
     assert!(events.iter().all(|event| event.reason.as_deref() != Some("OldTokenStillInUse")));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_old_token_in_use_stays_until_the_outer_bound_and_is_told_of_once() {
-    let w = World::new().await;
+async fn an_old_token_in_use_stays_until_the_outer_bound_and_is_told_of_once(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let before = issued(&w, json!({ "overlap": "8s", "maxOverlap": "25s" })).await;
     let after = rotated(&w, &before, "1").await;
     let use_it = || {

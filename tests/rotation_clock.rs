@@ -7,9 +7,14 @@ use datafast_operator::api::names;
 use datafast_sandbox::{Fault, Kind, Operation};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Clocked, Issued, WAIT};
+use crate::world::{
+    Clocked, Issued,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT,
+};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -22,9 +27,10 @@ fn issued_at(issued: &Issued) -> Timestamp {
     issued.resource.status.as_ref().unwrap().issued_at.as_ref().unwrap().0
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more() {
-    let w = Clocked::new().await;
+async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let rotation = json!({ "every": "1h", "overlap": "30m" });
     let others = ["b", "c", "d"];
     for name in others {
@@ -41,7 +47,7 @@ async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more() {
     assert!(waits.iter().all(|wait| (HOUR..=HOUR + MINUTE * 3).contains(wait)), "{waits:?}");
     assert!(waits.iter().any(|wait| *wait != waits[0]), "created together, replaced together: {waits:?}");
     for name in others {
-        wait_gone(&w.tokens(), name, WAIT).await;
+        wait_gone(&w.objects(), name, WAIT).await;
     }
     let (posts, deletes) = (w.posts(), w.deletes());
 
@@ -73,9 +79,10 @@ async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more() {
     assert_eq!((w.posts(), w.deletes()), (posts + 2, deletes + 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn its_time_comes_without_anybody_asking() {
-    let w = Clocked::new().await;
+async fn its_time_comes_without_anybody_asking(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let rotation = json!({ "every": "1h", "overlap": "0s" });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     let first = w.issued("agent").await;
@@ -87,9 +94,12 @@ async fn its_time_comes_without_anybody_asking() {
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_operator_that_was_away_rotates_once_for_all_that_it_missed() {
-    let mut w = Clocked::new().await;
+async fn an_operator_that_was_away_rotates_once_for_all_that_it_missed(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let mut w = Clocked::of(kind).await;
     let rotation = json!({ "every": "1h" });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     let first = w.issued("agent").await;
@@ -102,9 +112,10 @@ async fn an_operator_that_was_away_rotates_once_for_all_that_it_missed() {
     assert_eq!(second.retiring(), [first.token.id], "consumers have its overlap, however late it is");
 }
 
+#[rstest]
 #[tokio::test]
-async fn another_interval_counts_for_the_token_at_hand() {
-    let w = Clocked::new().await;
+async fn another_interval_counts_for_the_token_at_hand(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "every": "48h" } })).await;
     let first = w.issued("agent").await;
     assert!(next_rotation(&first) >= issued_at(&first) + HOUR * 48);
@@ -138,9 +149,12 @@ async fn nothing_goes(w: &Clocked) {
     assert_eq!((w.posts(), w.deletes()), (3, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_wall_clock_that_was_ahead_for_a_while_revokes_nothing_early() {
-    let w = Clocked::new().await;
+async fn a_wall_clock_that_was_ahead_for_a_while_revokes_nothing_early(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = Clocked::of(kind).await;
     let (before, after) = retiring_and_expiring(&w).await;
     w.jump(HOUR * 5);
     nothing_goes(&w).await;
@@ -156,13 +170,14 @@ async fn a_wall_clock_that_was_ahead_for_a_while_revokes_nothing_early() {
     w.look_at("expiring").await;
     w.says("expiring", "Expired").await;
     assert_eq!(w.issued_alone("retiring").await.token.id, after.token.id);
-    assert!(w.account.live_tokens().iter().all(|token| token.id != before.token.id));
+    assert!(w.live_tokens().iter().all(|token| token.id != before.token.id));
     assert_eq!((w.posts(), w.deletes()), (3, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_wall_clock_that_is_set_back_revokes_and_issues_nothing() {
-    let w = Clocked::new().await;
+async fn a_wall_clock_that_is_set_back_revokes_and_issues_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let (_, after) = retiring_and_expiring(&w).await;
     w.jump(-HOUR * 5);
     nothing_goes(&w).await;
@@ -178,14 +193,15 @@ async fn a_wall_clock_that_is_set_back_revokes_and_issues_nothing() {
         w.delete(name).await;
     }
     for name in ["new", "retiring", "expiring"] {
-        wait_gone(&w.tokens(), name, WAIT).await;
+        wait_gone(&w.objects(), name, WAIT).await;
     }
-    assert_eq!(w.account.issued_tokens(), []);
+    assert_eq!(w.issued_tokens(), []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn revoke_now_is_at_once_by_a_clock_that_was_set_back() {
-    let w = Clocked::new().await;
+async fn revoke_now_is_at_once_by_a_clock_that_was_set_back(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     let (_, after) = retiring_and_expiring(&w).await;
     w.jump(-HOUR * 5);
     w.annotate("retiring", json!({ names::REVOKE_NOW: "1" })).await;
@@ -196,31 +212,37 @@ async fn revoke_now_is_at_once_by_a_clock_that_was_set_back() {
 }
 
 /// A list that began by a clock that was ahead says nothing of what happens after the clock was set right.
+#[rstest]
 #[tokio::test]
-async fn a_deletion_leaves_nothing_by_a_clock_that_was_ahead() {
-    let w = Clocked::new().await;
+async fn a_deletion_leaves_nothing_by_a_clock_that_was_ahead(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     w.apply("first", json!({ "permissions": ["analytics:read"] })).await;
     let first = w.issued("first").await.token;
     w.jump(HOUR * 5);
     w.list().await;
     w.jump(-HOUR * 5);
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Drop).after_effect().once());
-    w.account.set_fault(Fault::new(Operation::ListAccessTokens, Kind::Drop));
+    // Its answer is lost, and no list is answered from then on.
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Drop).after_effect().once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).after_effect().once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
-    eventually("a token that nobody knows of", WAIT, || async { w.account.issued_tokens().get(1).cloned() }).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
+    assert_eq!(w.issued_tokens().len(), 2, "nobody knows of the second one");
+    w.set_fault(Fault::new(Operation::ListAccessTokens, Kind::Drop));
+    w.account.release(hold);
     w.says("agent", "ApiUnavailable").await;
     w.delete("agent").await;
     // It waits for a list, which it cannot have.
     w.look_at("first").await;
     w.account.clear_faults();
-    wait_gone(&w.tokens(), "agent", WAIT).await;
-    let left: Vec<_> = w.account.issued_tokens().into_iter().map(|token| token.id).collect();
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    let left: Vec<_> = w.issued_tokens().into_iter().map(|token| token.id).collect();
     assert_eq!(left, [first.id]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn lists_go_on_after_the_clock_was_set_back() {
-    let w = Clocked::new().await;
+async fn lists_go_on_after_the_clock_was_set_back(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = Clocked::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let token = w.issued("agent").await.token;
     w.jump(-HOUR * 5);

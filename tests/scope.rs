@@ -4,13 +4,20 @@ use std::collections::BTreeSet;
 
 use datafast_harness::eventually;
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{WAIT, World, text_in};
+use crate::world::{
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, text_in,
+};
 
+#[rstest]
 #[tokio::test]
-async fn another_scope_is_another_token_and_without_overlap_the_old_one_goes() {
-    let w = World::new().await;
+async fn another_scope_is_another_token_and_without_overlap_the_old_one_goes(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let rotation = json!({ "overlap": "0s" });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     let before = w.issued("agent").await;
@@ -33,7 +40,7 @@ async fn the_old_token_of_another_scope_stays_for_the_overlap() {
     assert_eq!(after.token.permissions, ["goals:read"]);
     assert_eq!(after.retiring(), std::slice::from_ref(&before.token.id));
     w.polls(2).await;
-    assert!(w.account.live_tokens().iter().any(|token| token.id == before.token.id));
+    assert!(w.live_tokens().iter().any(|token| token.id == before.token.id));
     let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();
     assert_eq!((tokens.managed, tokens.retiring, tokens.unclaimed, tokens.foreign), (1, 1, 0, 1));
     assert_eq!((w.posts(), w.deletes()), (2, 0));
@@ -76,9 +83,10 @@ async fn the_order_of_permissions_means_nothing() {
     assert_eq!(w.posts(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_change_of_the_template_renders_the_same_key_again() {
-    let w = World::new().await;
+async fn a_change_of_the_template_renders_the_same_key_again(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let template = json!({ "labels": { "a": "1" }, "annotations": { "b": "1" }, "data": { "c": "$(TOKEN)" } });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": template })).await;
     let before = w.issued("agent").await;
@@ -99,9 +107,10 @@ async fn a_change_of_the_template_renders_the_same_key_again() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_change_of_the_entry_moves_the_key() {
-    let w = World::new().await;
+async fn a_change_of_the_entry_moves_the_key(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": { "key": "DATAFAST_TOKEN" } })).await;
@@ -112,9 +121,10 @@ async fn a_change_of_the_entry_moves_the_key() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn entry_and_scope_can_change_together() {
-    let w = World::new().await;
+async fn entry_and_scope_can_change_together(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let rotation = json!({ "overlap": "0s" });
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": rotation })).await;
     w.issued("agent").await;

@@ -32,14 +32,14 @@ fn raw_key(text: &str) -> Option<&str> {
 
 /// An account in which all goes wrong that can: whatever is then said of it may not quote a key.
 async fn a_rough_life(w: &World) {
-    let keys: Vec<_> = w.account.tokens().into_iter().map(|token| token.key).collect();
+    let keys: Vec<_> = w.all_tokens().into_iter().map(|token| token.key).collect();
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let issued = w.issued("agent").await;
 
     // DataFast quotes keys in its own messages.
     let message = format!("No: {} nor {}", keys[0], issued.token.key);
     let body = FaultBody::Error { code: None, message };
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 403, body }));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 403, body }));
     w.apply("agent", json!({ "permissions": ["goals:read"], "rotation": { "overlap": "0s" } })).await;
     w.says("agent", "Rejected").await;
     w.account.clear_faults();
@@ -47,9 +47,8 @@ async fn a_rough_life(w: &World) {
     // An answer that breaks off within a key, one that has none, and none at all.
     let text = format!("{{\"status\":\"success\",\"data\":[{{\"_id\":\"65\",\"key\":\"{}", keys[0]);
     let body = FaultBody::Text { text };
-    w.account
-        .set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 200, body }).after_effect().once());
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Wire { wire: Wire::WithoutKey }).once());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 200, body }).after_effect().once());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Wire { wire: Wire::WithoutKey }).once());
     w.apply("agent", json!({ "permissions": ["analytics:read", "goals:read"], "rotation": { "overlap": "0s" } })).await;
     w.issued_alone("agent").await;
 
@@ -62,7 +61,7 @@ async fn a_rough_life(w: &World) {
     w.apply("import", json!({ "permissions": ["analytics:read"] })).await;
     w.says("import", "SecretConflict").await;
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
 }
 
 #[tokio::test]
@@ -88,7 +87,7 @@ async fn raw_keys_are_nowhere_but_in_secrets() {
     }
     assert!(places.iter().any(|(place, text)| place.ends_with("audit.log") && text.contains(&w.namespace)));
     assert!(places.iter().any(|(place, text)| place.contains("operator-") && text.contains(&w.namespace)));
-    let own: Vec<_> = w.account.tokens().into_iter().map(|token| token.key).collect();
+    let own: Vec<_> = w.all_tokens().into_iter().map(|token| token.key).collect();
     assert!(own.len() > 4, "{}", own.len());
     for (place, text) in &places {
         // Of every test that runs beside this one.

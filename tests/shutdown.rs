@@ -9,16 +9,21 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, Setup, WAIT, World, key_in, start};
+use crate::world::{
+    ARGS, Plane, Setup,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, key_in, start,
+};
 
 /// A world whose operator waits for DataFast's answer.
-async fn waiting(plane: &Plane, operator_args: &[&str]) -> (Operator, World, FaultId) {
+async fn waiting(kind: Subject, plane: &Plane, operator_args: &[&str]) -> (Operator, World, FaultId) {
     let operator = start(&plane.cluster, None, operator_args).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.account_says("Connected").await;
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
     (operator, w, hold)
@@ -29,10 +34,11 @@ fn ends_in_time(ended: &Ended) {
     assert!(ended.after < Duration::from_secs(20), "{ended:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret() {
+async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
-    let (operator, w, hold) = waiting(&plane, &["--allow-plain-http", "--horizon", "2s"]).await;
+    let (operator, w, hold) = waiting(kind, &plane, &["--allow-plain-http", "--horizon", "2s"]).await;
     let answer = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(operator.is_running().unwrap(), "it waits for the answer");
@@ -41,7 +47,7 @@ async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret() {
     let (ended, ()) = tokio::join!(operator.terminate(), answer);
     ends_in_time(&ended.unwrap());
     let key = key_in(&w.secret("agent").await, &w.resource("agent").await);
-    let live: Vec<_> = w.account.issued_tokens().into_iter().map(|token| token.key).collect();
+    let live: Vec<_> = w.issued_tokens().into_iter().map(|token| token.key).collect();
     assert_eq!(live, [key]);
 
     let _operator = start(&plane.cluster, None, &ARGS).await;
@@ -51,14 +57,15 @@ async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn at_shutdown_an_answer_that_does_not_come_is_given_up() {
+async fn at_shutdown_an_answer_that_does_not_come_is_given_up(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
-    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    let (operator, w, hold) = waiting(kind, &plane, &ARGS).await;
     ends_in_time(&operator.terminate().await.unwrap());
     // Now that nobody waits for it, the token is issued.
     w.account.release(hold);
-    eventually("there is a token", WAIT, || async { w.account.issued_tokens().pop() }).await;
+    eventually("there is a token", WAIT, || async { w.issued_tokens().pop() }).await;
 
     let _operator = start(&plane.cluster, None, &ARGS).await;
     w.issued_alone("agent").await;
@@ -69,10 +76,13 @@ async fn at_shutdown_an_answer_that_does_not_come_is_given_up() {
 }
 
 /// The Secret could have been written when the token was asked for, and no longer when the key is there.
+#[rstest]
 #[tokio::test]
-async fn at_shutdown_a_key_that_no_secret_takes_leaves_no_token_for_good() {
+async fn at_shutdown_a_key_that_no_secret_takes_leaves_no_token_for_good(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
     let plane = Plane::take().await;
-    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    let (operator, w, hold) = waiting(kind, &plane, &ARGS).await;
     let policy = format!(
         r#"
 apiVersion: admissionregistration.k8s.io/v1
@@ -99,7 +109,7 @@ spec: {{ policyName: shut-{0}, validationActions: [Deny] }}
     w.account.release(hold);
     let ready = w.says("agent", "SecretWriteRefused").await;
     assert!(ready.message.contains("not now"), "{ready:?}");
-    assert_eq!(w.account.issued_tokens().len(), 1, "the key is kept, for the Secret may come");
+    assert_eq!(w.issued_tokens().len(), 1, "the key is kept, for the Secret may come");
     ends_in_time(&operator.terminate().await.unwrap());
 
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(w.client.clone());
@@ -112,11 +122,12 @@ spec: {{ policyName: shut-{0}, validationActions: [Deny] }}
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_idle_operator_ends_at_once() {
+async fn an_idle_operator_ends_at_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
     let operator = start(&plane.cluster, None, &ARGS).await;
-    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     let ended = operator.terminate().await.unwrap();
@@ -129,13 +140,16 @@ async fn an_idle_operator_ends_at_once() {
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn at_shutdown_an_api_server_that_is_away_leaves_no_token_for_good() {
+async fn at_shutdown_an_api_server_that_is_away_leaves_no_token_for_good(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
     let plane = Plane::take().await;
-    let (operator, w, hold) = waiting(&plane, &ARGS).await;
+    let (operator, w, hold) = waiting(kind, &plane, &ARGS).await;
     plane.cluster.stop_apiserver().unwrap();
     w.account.release(hold);
-    eventually("there is a token", WAIT, || async { w.account.issued_tokens().pop() }).await;
+    eventually("there is a token", WAIT, || async { w.issued_tokens().pop() }).await;
     let ended = operator.terminate().await;
     plane.cluster.start_apiserver().await.unwrap();
     ends_in_time(&ended.unwrap());

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -45,7 +45,7 @@ async fn apply_all(w: &World) {
 /// Waits until every resource is issued, each with a live token of its own, and no other token is left.
 async fn all_issued(w: &World) {
     eventually("every resource is issued", WAIT, || async {
-        let resources = w.tokens().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        let resources = w.list().await.map_err(|e| e.to_string())?;
         let waits = |resource: &DataFastAccessToken| {
             let ready = condition(resource, "Ready");
             ready.as_ref().is_none_or(|ready| ready.reason != "Issued").then(|| (resource.name_any(), ready))
@@ -60,7 +60,7 @@ async fn all_issued(w: &World) {
     }
     held.sort();
     eventually("the account has their tokens only", WAIT, || async {
-        let mut live: Vec<_> = w.account.issued_tokens().into_iter().map(|token| token.id).collect();
+        let mut live: Vec<_> = w.issued_tokens().into_iter().map(|token| token.id).collect();
         live.sort();
         if live == held { Ok(()) } else { Err(live) }
     })
@@ -129,7 +129,7 @@ impl Storm {
 
     /// Whoever got a token asked for it once, but for the requests in vain; and what was lost is gone.
     fn costs_nothing_twice(&self, w: &World, in_vain: usize) {
-        let (storm, requests) = (self.name, w.account.requests());
+        let (storm, requests) = (self.name, w.requests());
         let posts = of(&requests, Operation::CreateAccessToken);
         let served = posts.iter().filter(|post| post.status == Some(200));
         let mut served: Vec<_> = served.map(|post| resource(post)).collect();
@@ -150,7 +150,7 @@ fn resource(post: &LoggedRequest) -> String {
 
 /// Exactly what an account needs in peace: a request for each token, and a list at each poll.
 fn heard_of_no_storm(w: &World) {
-    let requests = w.account.requests();
+    let requests = w.requests();
     let (posts, lists) = (of(&requests, Operation::CreateAccessToken), of(&requests, Operation::ListAccessTokens));
     assert_eq!(posts.len(), EACH);
     assert_eq!(posts.len() + lists.len(), requests.len(), "{requests:#?}");
@@ -176,7 +176,7 @@ async fn a_storm_over_some_accounts_costs_few_calls_and_holds_up_no_other() {
     let (begun, began) = (Instant::now(), Timestamp::now());
     for (storm, w) in storms.iter().zip(&stormy) {
         for fault in &storm.faults {
-            w.account.set_fault(fault.clone());
+            w.set_fault(fault.clone());
         }
     }
     join_all(stormy.iter().chain(&calm).map(apply_all)).await;
@@ -192,7 +192,7 @@ async fn a_storm_over_some_accounts_costs_few_calls_and_holds_up_no_other() {
 
     join_all(stormy.iter().map(all_issued)).await;
     for (storm, w) in storms.iter().zip(&stormy) {
-        let requests = w.account.requests();
+        let requests = w.requests();
         let since = requests.iter().position(|request| request.at > began).unwrap();
         let opens = |r: &LoggedRequest| r.operation == Some(Operation::ListAccessTokens) && r.status == Some(200);
         let over = since + requests[since..].iter().position(opens).unwrap();
@@ -206,8 +206,8 @@ async fn a_storm_over_some_accounts_costs_few_calls_and_holds_up_no_other() {
 async fn under_way_together(w: &World, answer: Kind) -> FaultId {
     w.account_says("Connected").await;
     let times = AT_ONCE.try_into().unwrap();
-    let hold = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold));
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, answer).times(times));
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, answer).times(times));
     apply_all(w).await;
     eventually("as many as may are under way", WAIT, || async {
         let posts = w.posts();
@@ -226,7 +226,7 @@ async fn requests_that_fail_together_are_one_failure() {
     let released = Timestamp::now();
     w.account.release(hold);
     let again = eventually("the account is asked again", WAIT, || async {
-        let requests = w.account.requests();
+        let requests = w.requests();
         requests.into_iter().find(|request| request.at > released)
     })
     .await;
@@ -247,10 +247,10 @@ async fn after_a_storm_changes_resume_gradually() {
     let w = World::on(plane.cluster.clone(), Setup::default()).await;
     let hold = under_way_together(&w, Kind::RateLimited { retry_after: RetryAfter::Seconds(1) }).await;
     let ms = TAKES.as_millis().try_into().unwrap();
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms }));
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms }));
     w.account.release(hold);
     all_issued(&w).await;
-    let requests = w.account.requests();
+    let requests = w.requests();
     let served: Vec<Timestamp> =
         of(&requests, Operation::CreateAccessToken).iter().filter(|p| p.status == Some(200)).map(|p| p.at).collect();
     assert_eq!(served.len(), EACH);
@@ -269,12 +269,12 @@ async fn after_a_storm_changes_resume_gradually() {
 async fn answers_lost_again_and_again_are_asked_for_ever_more_slowly() {
     let w = World::new().await;
     w.account_says("Connected").await;
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Drop).after_effect());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Drop).after_effect());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.says("agent", "ApiUnavailable").await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     w.account.clear_faults();
-    let requests = w.account.requests();
+    let requests = w.requests();
     let posts = of(&requests, Operation::CreateAccessToken);
     w.issued_alone("agent").await;
     let times: Vec<Timestamp> = posts.iter().map(|post| post.at).collect();
@@ -288,15 +288,15 @@ async fn answers_lost_again_and_again_are_asked_for_ever_more_slowly() {
 async fn a_list_that_was_under_way_cuts_no_pause_short() {
     let w = World::new().await;
     w.account_says("Connected").await;
-    let list = w.account.set_fault(Fault::new(Operation::ListAccessTokens, Kind::Hold).after_effect().once());
+    let list = w.set_fault(Fault::new(Operation::ListAccessTokens, Kind::Hold).after_effect().once());
     tokio::time::timeout(WAIT, w.account.held(list)).await.expect("a list");
     let busy = Kind::RateLimited { retry_after: RetryAfter::Seconds(RETRY_AFTER) };
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, busy).once());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, busy).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.says("agent", "RateLimited").await;
     w.account.release(list);
     w.issued_alone("agent").await;
-    let requests = w.account.requests();
+    let requests = w.requests();
     let refused = requests.iter().position(|request| request.status == Some(429)).unwrap();
     let pause = requests[refused + 1].at.duration_since(requests[refused].at);
     assert!(pause >= seconds(RETRY_AFTER), "called again after {pause:#}: {requests:#?}");
@@ -315,14 +315,14 @@ async fn a_pause_that_ends_while_the_account_is_written_ends_for_all() {
     w.account_says("Connected").await;
     let webhook = slow_status(&w).await;
 
-    let answer = w.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
+    let answer = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     let busy = Kind::RateLimited { retry_after: RetryAfter::Seconds(1) };
-    w.account.set_fault(Fault::new(Operation::CreateAccessToken, busy).once());
+    w.set_fault(Fault::new(Operation::CreateAccessToken, busy).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(answer)).await.expect("a request for a token");
     w.says("agent", "Issuing").await;
     // The next list shows it, and then the account's status is to be written.
-    w.account.add_token(ForeignToken::default());
+    w.add_token(ForeignToken::default());
     w.polls(1).await;
     w.account.release(answer);
     let issued = tokio::time::timeout(Duration::from_secs(40), w.issued("agent")).await;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use datafast_harness::{condition, eventually, wait_gone};
+use datafast_operator::api::names;
 use datafast_sandbox::ForeignToken;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, SYSTEM, Setup, WAIT, World, shared_get, start};
+use crate::world::{ARGS, Plane, SYSTEM, Setup, WAIT, World, apply, shared_get, shared_get_as, start};
 
 /// Every sample: name and labels as they are printed, and its value.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -78,16 +80,72 @@ async fn metrics_count_what_is_done() {
         assert!(more(name, labels) >= 1.0, "{name} {labels:?} in\n{text}");
     }
     assert!(more("datafast_api_requests_total", &[("operation", "create_access_token"), ("code", "200")]) >= 2.0);
-    for name in ["datafast_reconcile_errors", "datafast_tokens", "datafast_leader"] {
+    for name in ["datafast_reconcile_errors_total", "datafast_tokens", "datafast_leader"] {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} in\n{text}");
     }
 
     w.delete("agent").await;
-    wait_gone(&w.tokens(), "agent", WAIT).await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
     let (_, after) = metrics().await;
     let deleted = [("cause", "Deleted")];
     let revoked = "datafast_tokens_revoked_total";
     assert!(sum(&after, revoked, &deleted) > sum(&before, revoked, &deleted));
+}
+
+#[tokio::test]
+async fn what_resources_say_is_counted() {
+    let w = World::new().await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "every": "720h" } })).await;
+    w.apply("refused", json!({ "permissions": ["api-keys:write"] })).await;
+    let issued = w.issued("agent").await;
+    w.says("refused", "NotAllowed").await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.renewed("agent", &issued).await;
+    w.account.use_token(&issued.token.id, Timestamp::now() + SignedDuration::from_secs(5));
+    let nowhere = json!({ "permissions": ["analytics:read"], "accountRef": { "name": w.namespace.clone() + "-not" } });
+    let mut manifest = w.manifest("nowhere", json!({ "permissions": ["analytics:read"] }));
+    manifest["spec"] = nowhere;
+    apply(&w.objects(), "nowhere", &manifest).await;
+    w.says("nowhere", "AccountNotFound").await;
+    eventually("the metrics tell of all of them", WAIT, || async {
+        let (text, now) = metrics().await;
+        let account = ("account", &*w.name);
+        let said = |reason, ready| sum(&now, "datafast_resources", &[account, ("reason", reason), ("ready", ready)]);
+        let counts = (said("Issued", "true"), said("NotAllowed", "false"));
+        let in_use = sum(&now, "datafast_old_tokens_in_use", &[account]);
+        let next = sum(&now, "datafast_next_rotation_timestamp_seconds", &[account]);
+        let is_there = counts == (1.0, 1.0) && in_use == 1.0 && next > issued_after(720);
+        let of_nobody = sum(&now, "datafast_resources", &[("account", ""), ("reason", "AccountNotFound")]);
+        if is_there && of_nobody >= 1.0 { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let (text, _) = metrics().await;
+    assert!(!text.contains(&format!("{}-not", w.namespace)), "tenants can think of many accounts");
+}
+
+/// In seconds since 1970, some minutes before so many hours from now.
+fn issued_after(hours: i64) -> f64 {
+    (Timestamp::now() + SignedDuration::from_hours(hours) - SignedDuration::from_mins(10)).as_second() as f64
+}
+
+/// Whoever does not ask for OpenMetrics gets the older format, in which a counter has the name of its samples.
+#[tokio::test]
+async fn both_formats_describe_every_metric() {
+    World::new().await;
+    let (text, samples) = metrics().await;
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    for sample in samples.keys() {
+        let name = sample.split('{').next().unwrap();
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        for about in ["HELP", "TYPE"] {
+            assert!(text.contains(&format!("# {about} {family} ")), "# {about} of {name} in\n{text}");
+        }
+    }
+    for name in ["datafast_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes"] {
+        assert!(sum(&samples, name, &[]) > 0.0, "{name} in\n{text}");
+    }
+    let openmetrics = shared_get_as("/metrics", "application/openmetrics-text; version=1.0.0").await;
+    assert!(openmetrics.contains("# TYPE datafast_api_requests counter") && openmetrics.ends_with("# EOF\n"));
 }
 
 /// Tenants can make as many names as they like; no monitoring can bear as many labels.
@@ -121,7 +179,7 @@ async fn an_unclaimed_token_is_reported_once_and_left_alone() {
     let (cluster, _) = name.split_once("[k8s:").unwrap().1.split_once('/').unwrap();
     let token = |cluster: &str| {
         let name = Some(format!("of old [k8s:{cluster}/00000000.0000000000]"));
-        w.account.add_token(ForeignToken { name, created_by: Some(w.account.credential_id()), ..Default::default() })
+        w.add_token(ForeignToken { name, created_by: Some(w.account.credential_id()), ..Default::default() })
     };
     let (unclaimed, foreign) = (token(cluster), token("00000000"));
     let events = eventually("an event about the account", WAIT, || async {
@@ -144,7 +202,7 @@ async fn an_unclaimed_token_is_reported_once_and_left_alone() {
     w.polls(2).await;
     let events = w.account_events("UnclaimedToken").await;
     assert_eq!((events.len(), events[0].series.as_ref().map(|series| series.count)), (1, None));
-    let live = w.account.live_tokens();
+    let live = w.live_tokens();
     assert!([&unclaimed, &foreign].iter().all(|id| live.iter().any(|token| token.id == **id)));
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }

@@ -2,16 +2,21 @@
 //! another.
 
 use datafast_harness::{ControlPlane, eventually, server_error, wait_gone};
-use datafast_operator::api::{DataFastAccessToken, DataFastAccount, names};
+use datafast_operator::api::{DataFastAccount, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
 };
+use rstest::rstest;
 use serde_json::{Map, Value, json};
 
-use crate::world::{Issued, WAIT, World};
+use crate::world::{
+    Issued,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World,
+};
 
 /// Two tenants of one account, each with a token; the second one is up to no good.
 struct Attack {
@@ -23,8 +28,8 @@ struct Attack {
 }
 
 impl Attack {
-    async fn prepare() -> Self {
-        let victim = World::new().await;
+    async fn prepare(kind: Subject) -> Self {
+        let victim = World::of(kind).await;
         let attacker = victim.neighbour().await;
         victim.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
         attacker.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
@@ -40,7 +45,8 @@ impl Attack {
     }
 
     async fn edit_resource(&self, patch: Value) {
-        let api: Api<DataFastAccessToken> = Api::namespaced(self.client.clone(), &self.attacker.namespace);
+        let (namespace, resource) = (&self.attacker.namespace, self.attacker.kind.resource());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         api.patch("agent", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
@@ -55,10 +61,10 @@ impl Attack {
         self.attacker.polls(2).await;
         self.victim_is_untouched().await;
         self.attacker.delete("agent").await;
-        wait_gone(&self.attacker.tokens(), "agent", WAIT).await;
+        wait_gone(&self.attacker.objects(), "agent", WAIT).await;
         self.attacker.polls(1).await;
         self.victim_is_untouched().await;
-        let live: Vec<_> = self.victim.account.issued_tokens().into_iter().map(|token| token.id).collect();
+        let live: Vec<_> = self.victim.issued_tokens().into_iter().map(|token| token.id).collect();
         assert_eq!(live, [self.before.token.id], "the attacker's own is gone");
     }
 
@@ -80,9 +86,10 @@ async fn tenant(cluster: &ControlPlane, namespace: &str) -> Client {
     client
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_copied_nonce_in_the_log_is_worth_nothing() {
-    let attack = Attack::prepare().await;
+async fn a_copied_nonce_in_the_log_is_worth_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let attack = Attack::prepare(kind).await;
     let log = &attack.own.resource.annotations()[names::ATTEMPTS];
     let mut log: Value = serde_json::from_str(log).unwrap();
     let mut stolen = log[0].clone();
@@ -92,9 +99,10 @@ async fn a_copied_nonce_in_the_log_is_worth_nothing() {
     attack.fails().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_copied_nonce_in_the_secret_is_worth_nothing() {
-    let attack = Attack::prepare().await;
+async fn a_copied_nonce_in_the_secret_is_worth_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let attack = Attack::prepare(kind).await;
     let (nonce, id) = (attack.nonce(), &attack.before.token.id);
     let long_ago = Timestamp::now() - SignedDuration::from_hours(20);
     let previous = format!("{nonce}@{long_ago},{id}@{long_ago}");
@@ -103,18 +111,22 @@ async fn a_copied_nonce_in_the_secret_is_worth_nothing() {
     attack.fails().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_copied_token_id_in_the_secret_is_worth_nothing() {
-    let attack = Attack::prepare().await;
+async fn a_copied_token_id_in_the_secret_is_worth_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let attack = Attack::prepare(kind).await;
     let annotations = json!({ names::TOKEN_ID: attack.before.token.id, names::KEY_SHA256: null });
     attack.edit_secret(json!({ "metadata": { "annotations": annotations } })).await;
     attack.fails().await;
 }
 
 /// All of the victim's record, and a key that fits what DataFast shows of the right one.
+#[rstest]
 #[tokio::test]
-async fn a_copy_of_the_whole_record_with_a_made_up_key_is_worth_nothing() {
-    let attack = Attack::prepare().await;
+async fn a_copy_of_the_whole_record_with_a_made_up_key_is_worth_nothing(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let attack = Attack::prepare(kind).await;
     let key = &attack.before.token.key;
     let forged = format!("{}{}{}", &key[..7], "x".repeat(33), &key[key.len() - 4..]);
     let mut annotations = attack.before.secret.annotations().clone();
@@ -127,9 +139,10 @@ async fn a_copy_of_the_whole_record_with_a_made_up_key_is_worth_nothing() {
 }
 
 /// The Secret is made to look like one to import.
+#[rstest]
 #[tokio::test]
-async fn an_import_of_anothers_token_is_refused() {
-    let attack = Attack::prepare().await;
+async fn an_import_of_anothers_token_is_refused(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let attack = Attack::prepare(kind).await;
     let own = attack.own.secret.annotations().keys().filter(|name| name.starts_with(names::PREFIX));
     let mut annotations: Map<_, _> = own.map(|name| (name.clone(), Value::Null)).collect();
     annotations.insert(names::TOKEN_ID.to_owned(), attack.before.token.id.clone().into());
@@ -138,14 +151,15 @@ async fn an_import_of_anothers_token_is_refused() {
     attack.fails().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_tenant_cannot_write_what_counts_as_proof() {
-    let w = World::new().await;
+async fn a_tenant_cannot_write_what_counts_as_proof(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let issued = w.issued("agent").await;
     let client = tenant(&w.cluster, &w.namespace).await;
-    let tokens: Api<DataFastAccessToken> = Api::namespaced(client.clone(), &w.namespace);
-    let patch = Patch::Merge(json!({ "status": { "tokenId": "65f1c0ffee0123456789abcd" } }));
+    let tokens: Api<DynamicObject> = Api::namespaced_with(client.clone(), &w.namespace, &w.kind.resource());
+    let patch = Patch::Merge(json!({ "status": { "displayKey": "65f1c0ffee0123456789abcd" } }));
     assert_eq!(server_error(tokens.patch_status("agent", &PatchParams::default(), &patch).await).code, 403);
     // Through the resource itself it is ignored.
     tokens.patch("agent", &PatchParams::default(), &patch).await.unwrap();
@@ -155,9 +169,10 @@ async fn a_tenant_cannot_write_what_counts_as_proof() {
 }
 
 /// Nonsense in what tenants can write is as if it were not there.
+#[rstest]
 #[tokio::test]
-async fn nonsense_in_the_record_hurts_nobody() {
-    let attack = Attack::prepare().await;
+async fn nonsense_in_the_record_hurts_nobody(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let attack = Attack::prepare(kind).await;
     for nonsense in ["", "[", "[1, null, {}]", "{\"nonce\": 1}", &"[".repeat(100_000)] {
         attack.edit_resource(json!({ "metadata": { "annotations": { names::ATTEMPTS: nonsense } } })).await;
     }

@@ -5,9 +5,14 @@ use datafast_operator::api::names;
 use datafast_sandbox::{Fault, Kind, LoggedRequest, Operation};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Clocked, Issued, WAIT, World, apply};
+use crate::world::{
+    Clocked, Issued,
+    Subject::{self, AccessToken, WebsiteKey},
+    WAIT, World, apply,
+};
 
 async fn issued(w: &World, names: &[&str]) -> Vec<Issued> {
     let mut issued = Vec::new();
@@ -20,13 +25,18 @@ async fn issued(w: &World, names: &[&str]) -> Vec<Issued> {
 
 /// The calls that try a key.
 fn probes(w: &World) -> Vec<LoggedRequest> {
-    w.account.requests().into_iter().filter(|r| r.operation == Some(Operation::GetAccount)).collect()
+    w.requests().into_iter().filter(is_probe).collect()
+}
+
+fn is_probe(request: &LoggedRequest) -> bool {
+    let with_key = request.bearer.as_ref().is_some_and(|bearer| bearer.starts_with("df_"));
+    request.operation == Some(Operation::GetAccount) || with_key
 }
 
 /// A credential with all rights that sees none of the former one's tokens. Returns its key.
 fn successor(w: &World) -> String {
-    w.account.set_fault(Fault::new(Operation::ListAccessTokens, Kind::ListOwn));
-    w.made_by_hand(&["*"]).1
+    w.set_fault(Fault::new(Operation::ListAccessTokens, Kind::ListOwn));
+    w.another_credential()
 }
 
 /// Waits until the account doubts its list, for this many tokens.
@@ -53,9 +63,12 @@ async fn works_unseen(w: &World, before: &Issued) {
     assert_eq!(w.secret(&name).await, before.secret);
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_token_that_is_gone_is_replaced_and_the_account_has_no_doubts() {
-    let w = World::new().await;
+async fn one_token_that_is_gone_is_replaced_and_the_account_has_no_doubts(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let before = issued(&w, &["one", "two", "three"]).await;
     let connected = w.account_says("Connected").await;
     w.account.delete_behind_back(&before[0].token.id);
@@ -73,9 +86,10 @@ async fn one_token_that_is_gone_is_replaced_and_the_account_has_no_doubts() {
 }
 
 /// One list after another must lack it, whether one has ever shown it or not.
+#[rstest]
 #[tokio::test]
-async fn a_list_that_lacks_a_token_once_replaces_nothing() {
-    let (young, old) = (World::new().await, World::new().await);
+async fn a_list_that_lacks_a_token_once_replaces_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let (young, old) = (World::of(kind).await, World::of(kind).await);
     futures::join!(lacks_once(&young, 0), lacks_once(&old, 1));
 }
 
@@ -83,24 +97,31 @@ async fn lacks_once(w: &World, lists: usize) {
     let before = issued(w, &["agent"]).await;
     w.polls(lists).await;
     let hour = Kind::ListLag { seconds: 3600.0 };
-    w.account.set_fault(Fault::new(Operation::ListAccessTokens, hour).once());
+    w.set_fault(Fault::new(Operation::ListAccessTokens, hour).once());
     w.polls(2).await;
     w.look_at("agent").await;
     assert_eq!(w.issued("agent").await.token.id, before[0].token.id, "listed before: {lists}");
     assert_eq!((w.posts(), w.deletes()), (1, 0), "listed before: {lists}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tried() {
-    let w = World::new().await;
+async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tried(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let before = issued(&w, &["one", "two", "three", "other"]).await;
     let (gone, other) = (&before[..3], &before[3]);
-    let asked = w.account.requests().len();
+    let asked = w.requests().len();
     for before in gone {
         w.account.delete_behind_back(&before.token.id);
     }
     doubts(&w, 3).await;
-    assert_eq!(w.account_events("TokensVanished").await.len(), 1);
+    eventually("an event tells of it", WAIT, || async {
+        let events = w.account_events("TokensVanished").await;
+        if events.len() == 1 { Ok(()) } else { Err(events) }
+    })
+    .await;
     for before in gone {
         let name = before.resource.name_any();
         w.renewed(&name, before).await;
@@ -111,9 +132,9 @@ async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tri
     let mut keys: Vec<_> = gone.iter().map(|before| (before.token.display_key.clone(), Some(401))).collect();
     keys.sort();
     assert_eq!(tried, keys);
-    let of_interest = |r: &LoggedRequest| r.operation != Some(Operation::ListAccessTokens);
-    let first = w.account.requests().into_iter().skip(asked).find(of_interest).unwrap();
-    assert_eq!(first.operation, Some(Operation::GetAccount), "no token before a key was tried");
+    let of_interest = |r: &LoggedRequest| r.operation != Some(Operation::ListAccessTokens) || is_probe(r);
+    let first = w.requests().into_iter().skip(asked).find(of_interest).unwrap();
+    assert!(is_probe(&first), "no token before a key was tried: {first:?}");
 
     assert_eq!(w.account_says("Connected").await.status, "True");
     assert!(condition(&w.account_resource().await, "Stalled").is_none_or(|stalled| stalled.status == "False"));
@@ -122,9 +143,10 @@ async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tri
     assert_eq!((w.posts(), w.deletes(), probes(&w).len()), (7, 0, 3));
 }
 
+#[rstest]
 #[tokio::test]
-async fn tokens_that_another_credential_cannot_see_are_not_replaced() {
-    let w = World::new().await;
+async fn tokens_that_another_credential_cannot_see_are_not_replaced(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     let before = issued(&w, &["one", "two", "three"]).await;
     w.set_credential(&successor(&w)).await;
     doubts(&w, 3).await;
@@ -157,9 +179,12 @@ async fn tokens_that_another_credential_cannot_see_are_not_replaced() {
 }
 
 /// What is too little for the account to tell is still found out for the resource.
+#[rstest]
 #[tokio::test]
-async fn a_single_token_that_the_credential_cannot_see_is_not_replaced() {
-    let w = World::new().await;
+async fn a_single_token_that_the_credential_cannot_see_is_not_replaced(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
     let before = issued(&w, &["only"]).await;
     w.set_credential(&successor(&w)).await;
     works_unseen(&w, &before[0]).await;
@@ -184,7 +209,7 @@ async fn is_held_up(w: &World, before: &Issued) {
 }
 
 fn is_live(w: &World, issued: &Issued) {
-    assert!(w.account.live_tokens().iter().any(|token| token.id == issued.token.id));
+    assert!(w.live_tokens().iter().any(|token| token.id == issued.token.id));
 }
 
 /// As above, but that the list which lacks the token is the first, and nothing is known of the key yet.
@@ -219,10 +244,10 @@ async fn a_deletion_waits_for_the_credential_that_can_revoke_a_hidden_token() {
     assert_eq!(w.deletes(), 1, "DataFast is not asked at each list");
 
     w.set_credential(&w.account.credential()).await;
-    wait_gone(&w.tokens(), "deleted", WAIT).await;
+    wait_gone(&w.objects(), "deleted", WAIT).await;
     assert_eq!(w.issued("stays").await.token.id, before[1].token.id);
     assert!(w.secrets().get_opt("deleted").await.unwrap().is_none());
-    assert!(w.account.live_tokens().iter().all(|token| token.id != before[0].token.id));
+    assert!(w.live_tokens().iter().all(|token| token.id != before[0].token.id));
 }
 
 #[tokio::test]
@@ -254,7 +279,7 @@ async fn a_deletion_ends_when_the_hidden_token_was_deleted_by_hand() {
     w.account.delete_behind_back(&before[0].token.id);
     w.advance(SignedDuration::from_mins(11));
     w.list().await;
-    wait_gone(&w.tokens(), "deleted", WAIT).await;
+    wait_gone(&w.objects(), "deleted", WAIT).await;
     assert!(w.secrets().get_opt("deleted").await.unwrap().is_none());
     works_unseen(&w, &before[1]).await;
     is_live(&w, &before[1]);

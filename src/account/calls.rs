@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Account;
 use super::gate::Call;
 use super::state::State;
-use crate::datafast::{Client, Error, Issued, NewToken, RawKey, TokenId};
+use crate::datafast::{Client, Collection, Error, Issued, NewToken, RawKey, TokenId};
 use crate::lock::lock;
 
 /// A call that got no answer to act on.
@@ -24,91 +24,123 @@ impl Account {
     /// Issues a token, if the request can be sent before `deadline`.
     pub async fn create(
         &self,
+        collection: &Collection,
         token: &NewToken,
         deadline: Instant,
         may_send: impl Fn() -> bool,
     ) -> Result<Issued, CallError> {
-        let (client, _turn) = self.enter().await?;
+        let (client, _turn) = self.enter(collection).await?;
         if Instant::now() >= deadline || !may_send() {
             return Err(CallError::NotSent);
         }
-        let creating = Creating::begin(self).ok_or(CallError::NotSent)?;
-        let answer = client.create_access_token(token).await;
+        let creating = Creating::begin(self, collection).ok_or(CallError::NotSent)?;
+        let answer = client.create(collection, token).await;
         let mut state = lock(&self.state);
         creating.end(&mut state);
         let now = self.clock.now();
         match &answer {
             Ok(issued) => {
-                state.gate.succeeded(Call::Create);
-                if state.learnt.is_some_and(|(limit, _)| state.total() >= limit) {
-                    state.learnt = None;
+                state.succeeded(collection, Call::Create);
+                let pool = state.pool(collection);
+                if pool.learnt.is_some_and(|(limit, _)| pool.total() >= limit) {
+                    pool.learnt = None;
                 }
                 let mut token_seen = issued.token.clone();
                 // The marker is what tells whose it is, and DataFast may leave the name out of its answer.
                 token_seen.name.get_or_insert_with(|| token.name.clone());
-                state.change(|snapshot| snapshot.issued(token_seen, now));
+                pool.change(|snapshot| snapshot.issued(token_seen, now));
             }
             Err(error) => {
+                let pool = state.pool(collection);
                 if matches!(error, Error::Full { .. }) {
-                    state.learnt = Some((state.total(), now));
+                    pool.learnt = Some((pool.total(), now));
                 }
                 if matches!(error, Error::Full { .. } | Error::Rejected { status: 400, .. }) {
                     // Which of the two it is, only a list can tell.
-                    state.next_list = Some(now);
+                    pool.next_list = Some(now);
                 }
-                self.note_failure(&mut state, Call::Create, error, now);
+                self.note_failure(&mut state, collection, Call::Create, error, now);
                 drop(state);
                 // The slot that it would have taken may be another's.
-                self.wake_news();
+                self.wake_news_of(collection);
             }
+        }
+        answer.map_err(CallError::DataFast)
+    }
+
+    /// Gives a token another key, if the request can be sent before `deadline`. `token` is what is known of it.
+    pub async fn roll(
+        &self,
+        collection: &Collection,
+        id: &TokenId,
+        token: &NewToken,
+        deadline: Instant,
+        may_send: impl Fn() -> bool,
+    ) -> Result<Issued, CallError> {
+        let (client, _turn) = self.enter(collection).await?;
+        if Instant::now() >= deadline || !may_send() {
+            return Err(CallError::NotSent);
+        }
+        let answer = client.roll(collection, id, token).await;
+        let mut state = lock(&self.state);
+        let now = self.clock.now();
+        match &answer {
+            Ok(issued) => {
+                state.succeeded(collection, Call::Create);
+                let display_key = &issued.token.display_key;
+                if !display_key.is_empty() {
+                    state.pool(collection).change(|snapshot| snapshot.rolled(id, display_key, now));
+                }
+            }
+            Err(error) => self.note_failure(&mut state, collection, Call::Create, error, now),
         }
         answer.map_err(CallError::DataFast)
     }
 
     /// Revokes a token.
-    pub async fn revoke(&self, id: &TokenId) -> Result<(), CallError> {
-        let (client, _turn) = self.enter().await?;
-        let answer = client.delete_access_token(id).await;
+    pub async fn revoke(&self, collection: &Collection, id: &TokenId) -> Result<(), CallError> {
+        let (client, _turn) = self.enter(collection).await?;
+        let answer = client.delete(collection, id).await;
         let mut state = lock(&self.state);
         let now = self.clock.now();
         match &answer {
             Ok(()) => {
-                state.gate.succeeded(Call::Change);
-                state.change(|snapshot| snapshot.revoked(id, now));
+                state.succeeded(collection, Call::Change);
+                state.pool(collection).change(|snapshot| snapshot.revoked(id, now));
                 drop(state);
-                self.wake_news();
+                self.wake_news_of(collection);
             }
-            Err(error) => self.note_failure(&mut state, Call::Change, error, now),
+            Err(error) => self.note_failure(&mut state, collection, Call::Change, error, now),
         }
         answer.map_err(CallError::DataFast)
     }
 
     /// Whether DataFast takes a key.
-    pub async fn probe(&self, key: &RawKey) -> Result<bool, CallError> {
-        let (client, _turn) = self.enter().await?;
-        let answer = client.probe(key).await;
+    pub async fn probe(&self, collection: &Collection, key: &RawKey) -> Result<bool, CallError> {
+        let (client, _turn) = self.enter(collection).await?;
+        let answer = client.probe(collection, key).await;
         let mut state = lock(&self.state);
         match &answer {
-            Ok(_) => state.gate.succeeded(Call::Change),
-            Err(error) => self.note_failure(&mut state, Call::Change, error, self.clock.now()),
+            Ok(_) => state.succeeded(collection, Call::Change),
+            Err(error) => self.note_failure(&mut state, collection, Call::Change, error, self.clock.now()),
         }
         answer.map_err(CallError::DataFast)
     }
 
-    fn note_failure(&self, state: &mut State, call: Call, error: &Error, now: Timestamp) {
-        state.gate.failed(call, error, now);
-        if state.gate.closed().is_some() || state.next_list == Some(now) {
+    fn note_failure(&self, state: &mut State, collection: &Collection, call: Call, error: &Error, now: Timestamp) {
+        state.failed(collection, call, error, now);
+        if state.closed(collection).is_some() || state.pool(collection).next_list == Some(now) {
             self.look();
         }
     }
 
     /// Waits for a turn.
-    async fn enter(&self) -> Result<(Arc<Client>, Turn<'_>), CallError> {
+    async fn enter<'a>(&'a self, collection: &'a Collection) -> Result<(Arc<Client>, Turn<'a>), CallError> {
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
             // From here on, no end of a call is missed.
             ended.as_mut().enable();
-            if let Some(outcome) = self.try_enter() {
+            if let Some(outcome) = self.try_enter(collection) {
                 return outcome;
             }
             ended.await;
@@ -116,50 +148,56 @@ impl Account {
     }
 
     /// None: as many calls are under way as may be.
-    fn try_enter(&self) -> Option<Result<(Arc<Client>, Turn<'_>), CallError>> {
+    fn try_enter<'a>(&'a self, collection: &'a Collection) -> Option<Result<(Arc<Client>, Turn<'a>), CallError>> {
         let mut state = lock(&self.state);
-        let (Some(connection), None) = (&state.connection, state.gate.closed()) else {
+        let (Some(connection), None) = (&state.connection, state.closed(collection)) else {
             return Some(Err(CallError::NotSent));
         };
         let client = connection.client.clone();
-        if state.calls >= state.gate.calls() {
+        let pool = state.pool(collection);
+        if pool.calls >= pool.gate.calls() || state.calls >= state.gate.calls() {
             return None;
         }
         state.calls += 1;
-        Some(Ok((client, Turn(self))))
+        state.pool(collection).calls += 1;
+        Some(Ok((client, Turn(self, collection))))
     }
 }
 
 /// A call under way.
-struct Turn<'a>(&'a Account);
+struct Turn<'a>(&'a Account, &'a Collection);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).calls -= 1;
+        let mut state = lock(&self.0.state);
+        state.calls -= 1;
+        state.pool(self.1).calls -= 1;
+        drop(state);
         // What came of it may let more than one go.
         self.0.ended.notify_waiters();
     }
 }
 
 /// A request for a token under way: it has a slot until its answer tells whether it keeps it.
-struct Creating<'a>(&'a Account);
+struct Creating<'a>(&'a Account, &'a Collection);
 
 impl<'a> Creating<'a> {
     /// None: there is no slot left.
-    fn begin(account: &'a Account) -> Option<Self> {
+    fn begin(account: &'a Account, collection: &'a Collection) -> Option<Self> {
         let mut state = lock(&account.state);
-        if state.free().is_some_and(|free| free <= 0) {
+        let pool = state.pool(collection);
+        if pool.free().is_some_and(|free| free <= 0) {
             return None;
         }
-        state.creating += 1;
-        Some(Self(account))
+        pool.creating += 1;
+        Some(Self(account, collection))
     }
 }
 
 impl Creating<'_> {
     /// The answer is there: what it says of the slot is noted under the same lock.
     fn end(self, state: &mut State) {
-        state.creating -= 1;
+        state.pool(self.1).creating -= 1;
         std::mem::forget(self);
     }
 }
@@ -167,6 +205,6 @@ impl Creating<'_> {
 /// The future that waits for the answer was dropped.
 impl Drop for Creating<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).creating -= 1;
+        lock(&self.0.state).pool(self.1).creating -= 1;
     }
 }

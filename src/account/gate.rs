@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::datafast::Error;
+use crate::datafast::{Collection, Error};
 
 /// DataFast states no limits: the first pause is a second, the longest five minutes.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
@@ -36,12 +36,15 @@ pub enum Trouble {
     Unavailable(String),
     /// 401, or a credential that may not even list; DataFast's words.
     CredentialsRejected(String),
+    /// A website's keys may not be listed; DataFast's words.
+    Refused(String),
 }
 
-/// An account's gate. It closes at a call that fails for a reason that concerns all calls, and only a list opens it:
-/// of all calls, that one has no effect that could be lost.
+/// The gate of an account, or of one website of it. It closes at a call that fails for a reason that concerns all calls,
+/// and only a list opens it: of all calls, that one has no effect that could be lost.
 #[derive(Debug)]
 pub(super) struct Gate {
+    opened_by: Call,
     closed: Option<(Trouble, Timestamp)>,
     pauses: ExponentialBackoff,
     /// What failed last: that other calls work proves little, but of a list that failed, any proves enough.
@@ -50,21 +53,40 @@ pub(super) struct Gate {
     calls: u32,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self { closed: None, pauses: pauses(), failed: None, calls: MOST_CALLS }
+impl Gate {
+    /// An open one, that this list opens again.
+    pub(super) fn new(opened_by: Call) -> Self {
+        Self { opened_by, closed: None, pauses: pauses(), failed: None, calls: MOST_CALLS }
     }
 }
 
 /// What a call was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// A list.
+    /// A list of the account's tokens.
     List,
+    /// A list of a website's keys.
+    ListKeys,
     /// A token that is issued.
     Create,
     /// Anything else.
     Change,
+    /// A website's key that is issued or rolled.
+    CreateKey,
+    /// Anything else about a website's keys.
+    ChangeKey,
+}
+
+impl Call {
+    /// A call of one kind, told apart by where it is made: that tokens can be issued proves nothing for keys.
+    pub(super) fn of(self, collection: &Collection) -> Self {
+        match (self, collection) {
+            (call, Collection::AccessTokens) => call,
+            (Self::List | Self::ListKeys, Collection::WebsiteKeys(_)) => Self::ListKeys,
+            (Self::Create | Self::CreateKey, Collection::WebsiteKeys(_)) => Self::CreateKey,
+            (Self::Change | Self::ChangeKey, Collection::WebsiteKeys(_)) => Self::ChangeKey,
+        }
+    }
 }
 
 impl Gate {
@@ -87,13 +109,14 @@ impl Gate {
 
     /// Takes note of a call that DataFast answered in an orderly way.
     pub(super) fn succeeded(&mut self, call: Call) {
-        if self.failed.is_none_or(|failed| failed == call || failed == Call::List) {
+        if self.failed.is_none_or(|failed| failed == call || failed == self.opened_by) {
             self.pauses = pauses();
             self.failed = None;
         }
         match call {
-            Call::List => self.closed = None,
-            Call::Create | Call::Change => self.calls = MOST_CALLS.min(self.calls * 2),
+            call if call == self.opened_by => self.closed = None,
+            Call::List | Call::ListKeys => {}
+            _ => self.calls = MOST_CALLS.min(self.calls * 2),
         }
     }
 
@@ -107,13 +130,15 @@ impl Gate {
             Error::Rejected { status: 403, message } if call == Call::List => {
                 Trouble::CredentialsRejected(message.clone())
             }
-            other if call == Call::List => Trouble::Unavailable(other.to_string()),
+            Error::Rejected { message, .. } if call == Call::ListKeys => Trouble::Refused(message.clone()),
+            Error::NotFound if call == Call::ListKeys => Trouble::Refused("there is no such website".into()),
+            other if call == self.opened_by => Trouble::Unavailable(other.to_string()),
             // The answer concerns this one request: others may go on.
             Error::Rejected { .. } | Error::Full { .. } | Error::NotFound => return self.succeeded(call),
         };
         // Those that were under way together fail together, and only once.
-        let is_new = self.closed.is_none() || call == Call::List;
-        if call != Call::List || self.failed.is_none() {
+        let is_new = self.closed.is_none() || call == self.opened_by;
+        if call != self.opened_by || self.failed.is_none() {
             self.failed = Some(call);
         }
         self.calls = 1;
@@ -145,7 +170,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_honoured() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         gate.failed(Call::Change, &Error::RateLimited { retry_after: Some(Duration::from_secs(90)) }, now());
         assert_eq!(gate.closed().map(|(trouble, _)| trouble), Some(&Trouble::RateLimited));
         assert_eq!(seconds_closed(&gate), 90.0);
@@ -153,7 +178,7 @@ mod tests {
 
     #[test]
     fn without_it_pauses_grow_from_a_second_to_five_minutes() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         let mut pauses = Vec::new();
         for _ in 0..12 {
             gate.closed = None;
@@ -169,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_list_opens_the_gate_but_does_not_shorten_the_pauses_of_failing_changes() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         let broken = Error::Unavailable { reason: "503".into(), effect: Effect::Unknown };
         for _ in 0..6 {
             gate.failed(Call::Change, &broken, now());
@@ -182,7 +207,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_together_are_one_failure() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         let broken = Error::Unavailable { reason: "503".into(), effect: Effect::Unknown };
         for _ in 0..4 {
             gate.failed(Call::Create, &broken, now());
@@ -196,7 +221,7 @@ mod tests {
 
     #[test]
     fn revocations_that_work_do_not_shorten_the_pauses_of_failing_requests_for_tokens() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         let broken = Error::Unavailable { reason: "no answer".into(), effect: Effect::Unknown };
         for _ in 0..6 {
             gate.failed(Call::Create, &broken, now());
@@ -213,7 +238,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_calls_resume_gradually() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         assert_eq!(gate.calls(), MOST_CALLS);
         gate.failed(Call::List, &Error::RateLimited { retry_after: None }, now());
         gate.succeeded(Call::List);
@@ -227,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_concerns_one_request_closes_nothing() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(Call::List);
         gate.failed(Call::Change, &Error::NotFound, now());
         gate.failed(Call::Change, &Error::Rejected { status: 400, message: "no".into() }, now());
         assert_eq!(gate.closed(), None);

@@ -1,10 +1,12 @@
-//! What all resources of one DataFast account share: its list of tokens, its slots, its rate limit, its credential.
+//! What all resources of one DataFast account share: its lists of tokens and keys, their slots, its rate limit, its
+//! credential.
 //!
 //! Invariant: every call to DataFast goes through an [`Account`], so that one refusal holds back all of them, and the
 //! list is one for all. Invariant: nothing here knows a resource's kind or reads one.
 
 mod calls;
 mod gate;
+mod pool;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,29 +16,37 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use calls::CallError;
+use gate::Call;
 pub use gate::Trouble;
-use gate::{Call, Gate};
+pub use pool::{Told, Waits};
 use state::{Connection, State};
-pub use state::{Report, Setup, Told, View, Waits};
+pub use state::{Report, Setup, View};
 
 use crate::clock::Clock;
-use crate::datafast::{Client, SetupError, TokenId};
+use crate::datafast::{Client, Collection, SetupError, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::observed;
 use crate::issue::snapshot::Snapshot;
 use crate::lock::lock;
 
+/// Lists of websites' keys under way at once.
+const MOST_LISTS: usize = 4;
 /// Between one list and the next.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 
-/// Names a resource, of whatever kind.
+/// Names a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceRef {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where at DataFast its token is.
+    pub collection: Collection,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -122,9 +132,7 @@ impl Account {
         }
         let client = client()?;
         state.connection = Some(Connection { client: Arc::new(client), version, base_url: base_url.to_owned() });
-        state.gate = Gate::default();
-        state.learnt = None;
-        state.next_list = None;
+        state.begin_anew();
         Ok(true)
     }
 
@@ -135,45 +143,47 @@ impl Account {
             state.allow = None;
         }
         state.connection = None;
-        state.gate = Gate::default();
+        state.begin_anew();
         state.setup = setup;
     }
 
     /// What a resource sees.
     pub fn view(&self, resource: &ResourceRef) -> View {
         let mut state = lock(&self.state);
-        state.tick(self.clock.now());
-        View {
-            gate: state.gate(),
-            snapshot: state.snapshot.clone(),
-            slots: state.slots(resource),
-            allow: state.allow.clone(),
-            base_url: state.connection.as_ref().map(|c| c.base_url.clone()),
-            version: state.version,
+        let is_new = !state.pools.contains_key(&resource.collection);
+        let view = state.view(resource, self.clock.now());
+        drop(state);
+        // Its first list is due.
+        if is_new {
+            self.look();
         }
+        view
     }
 
-    /// The gate as it was told last and as it is now, where they differ.
-    pub fn news(&self) -> Option<(Option<observed::Gate>, Option<observed::Gate>)> {
+    /// Has those collections forgotten that no resource asks for any more.
+    pub fn keep_collections(&self, in_use: &BTreeSet<Collection>) {
+        lock(&self.state).pools.retain(|collection, pool| {
+            *collection == Collection::AccessTokens || in_use.contains(collection) || pool.is_busy()
+        });
+    }
+
+    /// The gates that differ from what was told last: how each was then, and how it is now.
+    pub fn news(&self) -> Vec<(Option<observed::Gate>, observed::Gate)> {
         let mut state = lock(&self.state);
-        let now = Some(state.gate());
-        if state.told == now {
-            return None;
+        let gates: Vec<_> = state.pools.keys().map(|it| (it.clone(), state.observed_gate(it))).collect();
+        let mut news = Vec::new();
+        for (collection, now) in gates {
+            let told = &mut state.pool(&collection).told;
+            if told.as_ref() != Some(&now) {
+                news.push((told.replace(now.clone()), now));
+            }
         }
-        let before = std::mem::replace(&mut state.told, now.clone());
-        Some((before, now))
+        news
     }
 
     /// What the account resource's status says.
     pub fn report(&self) -> Report {
-        let state = lock(&self.state);
-        Report {
-            setup: state.setup.clone(),
-            trouble: state.gate.closed().cloned(),
-            snapshot: state.snapshot.clone(),
-            waiting: state.queue.len(),
-            missing: state.lacks_many(),
-        }
+        lock(&self.state).report()
     }
 
     /// Whether the account resource is known to be held by our finalizer, as it must be while a resource refers to it.
@@ -198,12 +208,18 @@ impl Account {
         let mut state = lock(&self.state);
         let is_other = state.allow.is_some() && state.generation != generation;
         (state.allow, state.limit, state.generation) = (Some(Arc::new(allow)), limit.into(), generation);
+        state.pool(&Collection::AccessTokens).limit = limit.into();
         is_other
     }
 
-    /// Takes note of the tokens that resources say they have: what the next list lacks of them has gone missing.
-    pub fn expect(&self, tokens: BTreeSet<TokenId>) {
-        lock(&self.state).expected = tokens;
+    /// Takes note of the tokens that resources say they have: what the next list of each collection lacks of them has gone
+    /// missing.
+    pub fn expect(&self, tokens: impl Iterator<Item = (Collection, TokenId)>) {
+        let mut state = lock(&self.state);
+        state.pools.values_mut().for_each(|pool| pool.expected.clear());
+        for (collection, id) in tokens {
+            state.pool(&collection).expected.insert(id);
+        }
     }
 
     /// Wakes one resource.
@@ -212,12 +228,13 @@ impl Account {
     }
 
     /// Asks for a list that begins at `at` or later, but earlier than the next regular one.
-    pub fn want_list(&self, at: Timestamp) {
+    pub fn want_list(&self, collection: &Collection, at: Timestamp) {
         let mut state = lock(&self.state);
-        if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.begun() < at)
-            && state.next_list.is_none_or(|next| next > at)
+        let pool = state.pool(collection);
+        if pool.snapshot.as_ref().is_none_or(|snapshot| snapshot.begun() < at)
+            && pool.next_list.is_none_or(|next| next > at)
         {
-            state.next_list = Some(at);
+            pool.next_list = Some(at);
             drop(state);
             self.look();
         }
@@ -228,31 +245,45 @@ impl Account {
         let mut state = lock(&self.state);
         state.connection.as_ref()?;
         state.tick(self.clock.now());
-        let at = state.due();
+        let at = state.pools.keys().filter_map(|collection| state.due(collection)).min()?;
         Some(at.duration_since(self.clock.now()).try_into().unwrap_or_default())
     }
 
-    /// Lists the account's tokens if that is due. Returns what came of it, if it did.
-    pub async fn poll(&self, interval: Duration) -> Option<Told> {
+    /// Lists the account's tokens, then its websites' keys, each if that is due, and wakes those that waited for that.
+    /// Returns what was listed.
+    pub async fn poll(&self, interval: Duration) -> Vec<(Collection, Told)> {
+        let mut listed = Vec::from_iter(self.list(Collection::AccessTokens, interval).await);
+        let websites: Vec<_> = lock(&self.state).pools.keys().cloned().collect();
+        let lists = websites.into_iter().map(|collection| self.list(collection, interval));
+        let mut lists = futures::stream::iter(lists).buffer_unordered(MOST_LISTS);
+        while let Some(list) = lists.next().await {
+            listed.extend(list);
+        }
+        listed
+    }
+
+    async fn list(&self, collection: Collection, interval: Duration) -> Option<(Collection, Told)> {
         let (client, start, begun, closed) = {
             let mut state = lock(&self.state);
             let now = self.clock.now();
             state.tick(now);
+            let pool = state.pool(&collection);
             // A shorter interval than when the next list was planned takes effect now.
-            let regular = state.last_list.as_ref().and_then(|last| last.wall.checked_add(interval).ok());
-            state.next_list = state.next_list.map(|next| regular.map_or(next, |regular| next.min(regular)));
-            let connection = state.connection.as_ref()?;
-            let client = connection.client.clone();
-            if state.listing || state.due() > now {
+            let regular = pool.last_list.as_ref().and_then(|last| last.wall.checked_add(interval).ok());
+            pool.next_list = pool.next_list.map(|next| regular.map_or(next, |regular| next.min(regular)));
+            let is_listing = pool.listing;
+            let client = state.connection.as_ref()?.client.clone();
+            if is_listing || state.due(&collection).is_none_or(|due| due > now) {
                 return None;
             }
-            state.listing = true;
-            state.next_list = None;
-            let closed = state.gate.closed().cloned();
-            (client, now, state.begin_list(now, self.clock.steady(), self.horizon), closed)
+            let closed = state.closed(&collection).cloned();
+            let pool = state.pool(&collection);
+            pool.listing = true;
+            pool.next_list = None;
+            (client, now, pool.begin_list(now, self.clock.steady(), self.horizon), closed)
         };
-        let listing = Listing(self);
-        let answer = client.list_access_tokens().await;
+        let listing = Listing(self, &collection);
+        let answer = client.list(&collection).await;
         drop(listing);
         let mut state = lock(&self.state);
         let now = self.clock.now();
@@ -263,24 +294,29 @@ impl Account {
         match answer {
             Ok(tokens) => {
                 // What was refused while it was under way is not put right by it.
-                let is_opened = closed.is_some() && state.gate.closed() == closed.as_ref();
-                if is_opened || state.gate.closed().is_none() {
-                    state.gate.succeeded(Call::List);
+                let is_opened = closed.is_some() && state.closed(&collection) == closed.as_ref();
+                if is_opened || state.closed(&collection).is_none() {
+                    state.succeeded(&collection, Call::List);
                 }
+                let pool = state.pool(&collection);
                 // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
                 let regular = start.checked_add(interval).unwrap_or(now).max(now);
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
-                state.next_list = Some(state.next_list.map_or(regular, |wanted| wanted.min(regular)));
-                let told = state.listed(begun, tokens, self.horizon);
+                pool.next_list = Some(pool.next_list.map_or(regular, |wanted| wanted.min(regular)));
+                let told = pool.listed(begun, tokens, self.horizon);
                 // The clock was set back while it was under way.
                 if begun > now {
-                    state.change(Snapshot::distrust);
+                    pool.change(Snapshot::distrust);
                 }
-                Some(Told { is_news: told.is_news || is_opened, ..told })
+                drop(state);
+                let told = Told { is_news: told.is_news || is_opened, ..told };
+                // Who waits for this one does not wait for others that take long.
+                self.wake_listed(&collection, told);
+                Some((collection, told))
             }
             Err(error) => {
-                state.gate.failed(Call::List, &error, now);
-                tracing::warn!(account = self.name, %error, "the account's tokens could not be listed");
+                state.failed(&collection, Call::List, &error, now);
+                tracing::warn!(account = self.name, ?collection, %error, "a list of the account failed");
                 None
             }
         }
@@ -288,10 +324,10 @@ impl Account {
 }
 
 /// Ends a listing even where the future that does it is dropped.
-struct Listing<'a>(&'a Account);
+struct Listing<'a>(&'a Account, &'a Collection);
 
 impl Drop for Listing<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).listing = false;
+        lock(&self.0.state).pool(self.1).listing = false;
     }
 }

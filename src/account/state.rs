@@ -1,21 +1,18 @@
 //! One account's state, behind its lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::ResourceRef;
-use super::gate::{Gate, Trouble};
-use crate::datafast::{Client, Token, TokenId};
+use super::gate::{Call, Gate, Trouble};
+use super::pool::Pool;
+use crate::datafast::{Client, Collection, Error};
 use crate::issue::allow::Allow;
 use crate::issue::observed;
-use crate::issue::queue::{Slots, Waiting};
+use crate::issue::queue::Slots;
 use crate::issue::snapshot::Snapshot;
-
-/// A cap learnt from DataFast's own words is put to the test again after this long.
-const LEARNT_LIMIT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether an account's resource and credential are there.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -33,73 +30,20 @@ pub enum Setup {
     Ready,
 }
 
-/// More than clocks are corrected by between two lists, where nobody sets them.
-const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
-
-/// Where so many tokens go missing in one list, it is more likely the credential that can't see them: people delete tokens
-/// one at a time.
-const MANY: usize = 2;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) setup: Setup,
     pub(super) connection: Option<Connection>,
+    /// Closed by what concerns all collections. A list of the account's tokens opens it.
     pub(super) gate: Gate,
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) pools: BTreeMap<Collection, Pool>,
     pub(super) limit: i64,
-    pub(super) learnt: Option<(i64, Timestamp)>,
-    pub(super) next_list: Option<Timestamp>,
-    pub(super) last_list: Option<ListBegun>,
-    pub(super) listing: bool,
-    pub(super) waiting: HashMap<ResourceRef, Waits>,
-    /// Those that wait for a slot.
-    pub(super) queue: HashMap<ResourceRef, Waiting>,
-    /// Requests for tokens under way: each may take a slot.
-    pub(super) creating: i64,
-    /// Calls under way, lists aside.
+    /// Calls under way in all collections, lists aside.
     pub(super) calls: u32,
     pub(super) allow: Option<Arc<Allow>>,
     /// Of the account resource's spec.
     pub(super) generation: Option<i64>,
-    /// Tokens that resources say they have.
-    pub(super) expected: BTreeSet<TokenId>,
-    /// How many of them the last list lacked.
-    pub(super) missing: usize,
-    pub(super) version: u64,
     pub(super) in_use: bool,
-    pub(super) told: Option<observed::Gate>,
-}
-
-/// What a resource waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits {
-    /// The next list.
-    pub next_list: bool,
-    /// A list that begins at this time or later.
-    pub list: Option<Timestamp>,
-    /// Any change of the account's state.
-    pub news: bool,
-}
-
-/// What a list told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub(super) begun: Timestamp,
-    /// Whether it shows other tokens than were known.
-    pub(super) is_news: bool,
-}
-
-/// When a list began, by both clocks.
-#[derive(Debug)]
-pub(super) struct ListBegun {
-    /// By the wall clock.
-    pub(super) wall: Timestamp,
-    /// As it counts.
-    begun: Timestamp,
-    /// By the steady clock.
-    steady: Duration,
-    /// When the wall clock was found to have gone ahead.
-    jumped: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -134,17 +78,81 @@ pub struct Report {
     pub setup: Setup,
     /// What is wrong with DataFast, and until when calls are held back.
     pub trouble: Option<(Trouble, Timestamp)>,
-    /// The tokens.
+    /// The account's tokens.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// Its websites' keys.
+    pub keys: Vec<Arc<Snapshot>>,
     /// How many resources wait for a slot.
     pub waiting: usize,
     /// How many tokens went missing in the last list, where there are many.
     pub missing: Option<usize>,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        let tokens = (Collection::AccessTokens, Pool::new(&Collection::AccessTokens, 0));
+        Self {
+            setup: Setup::default(),
+            connection: None,
+            gate: Gate::new(Call::List),
+            pools: BTreeMap::from([tokens]),
+            limit: 0,
+            calls: 0,
+            allow: None,
+            generation: None,
+            in_use: false,
+        }
+    }
+}
+
 impl State {
-    pub(super) fn gate(&self) -> observed::Gate {
-        match (&self.setup, self.gate.closed()) {
+    /// One collection of the account; a new one where nobody asked for it before.
+    pub(super) fn pool(&mut self, collection: &Collection) -> &mut Pool {
+        let limit = self.limit_of(collection);
+        let new = || Pool::new(collection, limit);
+        self.pools.entry(collection.clone()).or_insert_with(new)
+    }
+
+    pub(super) fn limit_of(&self, collection: &Collection) -> i64 {
+        match collection {
+            Collection::AccessTokens => self.limit,
+            Collection::WebsiteKeys(_) => Collection::KEYS_PER_WEBSITE,
+        }
+    }
+
+    /// What the account allows in a collection. Its limit for each namespace is about its own tokens.
+    fn allow_in(&self, collection: &Collection) -> Option<Arc<Allow>> {
+        let mut allow = self.allow.clone();
+        if *collection != Collection::AccessTokens {
+            let limited = allow.as_mut().filter(|allow| allow.most_per_namespace.is_some());
+            limited.into_iter().for_each(|allow| Arc::make_mut(allow).most_per_namespace = None);
+        }
+        allow
+    }
+
+    pub(super) fn view(&mut self, resource: &ResourceRef, now: Timestamp) -> View {
+        let allow = self.allow_in(&resource.collection);
+        let base_url = self.connection.as_ref().map(|connection| connection.base_url.clone());
+        self.tick(now);
+        let gate = self.observed_gate(&resource.collection);
+        let pool = self.pool(&resource.collection);
+        View {
+            gate,
+            snapshot: pool.snapshot.clone(),
+            slots: pool.slots(resource),
+            allow,
+            version: pool.version,
+            base_url,
+        }
+    }
+
+    /// Why calls about a collection are held back, and until when.
+    pub(super) fn closed(&self, collection: &Collection) -> Option<&(Trouble, Timestamp)> {
+        self.gate.closed().or_else(|| self.pools.get(collection)?.gate.closed())
+    }
+
+    pub(super) fn observed_gate(&self, collection: &Collection) -> observed::Gate {
+        match (&self.setup, self.closed(collection)) {
             (Setup::Unseen, _) => observed::Gate::Connecting,
             (Setup::NotFound, _) => observed::Gate::NotFound,
             (Setup::NoCredential(why) | Setup::NoTransport(why), _) => observed::Gate::NotReady(why.clone()),
@@ -153,91 +161,66 @@ impl State {
             }
             (Setup::Ready, Some((Trouble::RateLimited, _))) => observed::Gate::RateLimited,
             (Setup::Ready, Some((Trouble::Unavailable(why), _))) => observed::Gate::Unavailable(why.clone()),
-            (Setup::Ready, None) if self.snapshot.is_none() => observed::Gate::Connecting,
-            (Setup::Ready, None) => observed::Gate::Open,
+            (Setup::Ready, Some((Trouble::Refused(why), _))) => observed::Gate::Refused(why.clone()),
+            (Setup::Ready, None) => match self.pools.get(collection).is_some_and(|pool| pool.snapshot.is_some()) {
+                true => observed::Gate::Open,
+                false => observed::Gate::Connecting,
+            },
         }
     }
 
-    /// Takes note of the time. Where the clock was set back, nothing that was planned by it, or dated, holds any more.
+    /// When a collection is to be listed. None: not before the account's gate is open, which its tokens' list finds out.
+    pub(super) fn due(&self, collection: &Collection) -> Option<Timestamp> {
+        let planned = self.pools.get(collection).map_or(Timestamp::MIN, Pool::due);
+        match (self.gate.closed(), collection) {
+            (None, _) => Some(planned),
+            (Some((_, until)), Collection::AccessTokens) => Some(*until),
+            (Some(_), Collection::WebsiteKeys(_)) => None,
+        }
+    }
+
+    /// Takes note of an orderly answer.
+    pub(super) fn succeeded(&mut self, collection: &Collection, call: Call) {
+        self.pool(collection).gate.succeeded(call.of(collection));
+        self.gate.succeeded(call.of(collection));
+    }
+
+    /// Takes note of a failed call. What is wrong with one website's keys holds back nobody else.
+    pub(super) fn failed(&mut self, collection: &Collection, call: Call, error: &Error, now: Timestamp) {
+        let concerns_all = matches!(error, Error::RateLimited { .. } | Error::CredentialsRejected { .. });
+        let gate = match collection {
+            Collection::WebsiteKeys(_) if !concerns_all => &mut self.pool(collection).gate,
+            _ => &mut self.gate,
+        };
+        gate.failed(call.of(collection), error, now);
+    }
+
+    /// Takes note of the time.
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.gate.tick(now);
-        if self.last_list.as_ref().is_some_and(|last| last.wall > now) {
-            self.last_list = None;
-            self.change(Snapshot::distrust);
-            self.next_list = Some(now);
+        self.pools.values_mut().for_each(|pool| pool.tick(now));
+    }
+
+    /// Nothing that DataFast said to another credential counts.
+    pub(super) fn begin_anew(&mut self) {
+        self.gate = Gate::new(Call::List);
+        for (collection, pool) in &mut self.pools {
+            pool.gate = Gate::new(Call::List.of(collection));
+            (pool.learnt, pool.next_list) = (None, None);
         }
     }
 
-    /// When a list began that begins now. Where the clock went ahead, what it skipped counts only after the horizon: what
-    /// was recorded before must not look older than it is.
-    pub(super) fn begin_list(&mut self, now: Timestamp, steady: Duration, horizon: SignedDuration) -> Timestamp {
-        let horizon = Duration::try_from(horizon).unwrap_or(Duration::MAX);
-        let (begun, jumped) = match &self.last_list {
-            Some(last) => {
-                let expected = last.begun.checked_add(steady.saturating_sub(last.steady)).unwrap_or(now);
-                match (now.duration_since(expected) > CLOCK_SLACK, last.jumped) {
-                    (false, _) => (now, None),
-                    (true, Some(jumped)) if steady.saturating_sub(jumped) >= horizon => (now, None),
-                    (true, jumped) => (expected, jumped.or(Some(steady))),
-                }
-            }
-            None => (now, None),
-        };
-        self.last_list = Some(ListBegun { wall: now, begun, steady, jumped });
-        begun
-    }
-
-    pub(super) fn due(&self) -> Timestamp {
-        let regular = self.next_list.unwrap_or(Timestamp::MIN);
-        self.gate.closed().map_or(regular, |(_, until)| *until)
-    }
-
-    pub(super) fn total(&self) -> i64 {
-        self.snapshot.as_ref().map_or(0, |snapshot| i64::try_from(snapshot.total()).unwrap_or(i64::MAX))
-    }
-
-    pub(super) fn free(&self) -> Option<i64> {
-        self.snapshot.as_ref()?;
-        let limit = self.learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
-        Some(limit - self.total() - self.creating)
-    }
-
-    pub(super) fn slots(&self, resource: &ResourceRef) -> Option<Slots> {
-        let others = self.queue.iter().filter(|(other, _)| *other != resource);
-        Some(Slots { free: self.free()?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
-    }
-
-    pub(super) fn lacks_many(&self) -> Option<usize> {
-        (self.missing >= MANY).then_some(self.missing)
-    }
-
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
-        if let Some(snapshot) = &mut self.snapshot {
-            change(Arc::make_mut(snapshot));
+    pub(super) fn report(&self) -> Report {
+        let snapshot = |collection| self.pools.get(collection).and_then(|pool| pool.snapshot.clone());
+        let websites = self.pools.iter().filter(|(collection, _)| **collection != Collection::AccessTokens);
+        let missing: usize = self.pools.values().filter_map(Pool::lacks_many).sum();
+        Report {
+            setup: self.setup.clone(),
+            trouble: self.gate.closed().cloned(),
+            snapshot: snapshot(&Collection::AccessTokens),
+            keys: websites.filter_map(|(_, pool)| pool.snapshot.clone()).collect(),
+            waiting: self.pools.values().map(|pool| pool.queue.len()).sum(),
+            missing: (missing > 0).then_some(missing),
         }
     }
-
-    pub(super) fn listed(&mut self, begun: Timestamp, tokens: Vec<Token>, horizon: SignedDuration) -> Told {
-        let before = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
-        match &mut self.snapshot {
-            Some(snapshot) => Arc::make_mut(snapshot).listed(begun, tokens),
-            None => self.snapshot = Some(Arc::new(Snapshot::new(horizon, begun, tokens))),
-        }
-        let was_learnt = self.learnt;
-        let is_refuted =
-            |(limit, at): (i64, Timestamp)| self.total() > limit || begun.duration_since(at) >= LEARNT_LIMIT_HOLDS;
-        if self.learnt.is_some_and(is_refuted) {
-            self.learnt = None;
-        }
-        let now = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
-        let lacks = |snapshot: &Snapshot| {
-            self.expected.iter().filter(|id| snapshot.get(id).is_none() && !snapshot.has_revoked(id)).count()
-        };
-        self.missing = self.snapshot.as_deref().map_or(0, lacks);
-        Told { begun, is_news: before != now || was_learnt != self.learnt }
-    }
-}
-
-fn ids(snapshot: &Snapshot) -> BTreeSet<TokenId> {
-    snapshot.tokens().map(|listed| listed.token.id.clone()).collect()
 }

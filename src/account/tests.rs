@@ -5,6 +5,7 @@ mod calls;
 mod clocks;
 mod lists;
 mod queue;
+mod websites;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use super::*;
 use crate::datafast::{Error, Issued, NewToken, Observe, RawKey, Token};
 use crate::issue::queue::Waiting;
 
+const TOKENS: Collection = Collection::AccessTokens;
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);
 const POLL: Duration = Duration::from_secs(60);
 
@@ -85,7 +87,7 @@ impl World {
     /// A list began now, and shows these.
     fn lists(&self, tokens: &[u8]) -> Told {
         let tokens = tokens.iter().map(|n| token(*n)).collect();
-        lock(&self.account.state).listed(self.clock.now(), tokens, HORIZON)
+        lock(&self.account.state).pool(&TOKENS).listed(self.clock.now(), tokens, HORIZON)
     }
 
     /// The resources that were woken since the last time, by name.
@@ -117,7 +119,7 @@ fn resource_of(wakeup: Wakeup) -> Option<String> {
 }
 
 fn resource(name: &str) -> ResourceRef {
-    ResourceRef { namespace: "team".into(), name: name.into() }
+    ResourceRef { kind: "DataFastAccessToken", collection: TOKENS, namespace: "team".into(), name: name.into() }
 }
 
 fn id(n: u8) -> TokenId {
@@ -162,7 +164,7 @@ impl Connected {
         let remote = sandbox.account(options);
         let this = Self { world: World::new(), sandbox, remote };
         this.connect("1");
-        this.account.poll(POLL).await.expect("a first list is due at once");
+        this.poll().await;
         this
     }
 
@@ -174,6 +176,16 @@ impl Connected {
         self.account.connect(client, version.to_owned(), &url).unwrap();
     }
 
+    /// Lists what is due, the account's tokens among it.
+    async fn poll(&self) -> Told {
+        let listed = self.account.poll(POLL).await;
+        listed
+            .into_iter()
+            .find(|(collection, _)| *collection == TOKENS)
+            .expect("a list is due, and opens the account")
+            .1
+    }
+
     async fn create(&self) -> Result<Issued, CallError> {
         create(&self.account).await
     }
@@ -182,5 +194,5 @@ impl Connected {
 async fn create(account: &Account) -> Result<Issued, CallError> {
     let permissions = ["analytics:read".to_owned()].into();
     let new = NewToken { name: "team/agent".into(), permissions, website_ids: BTreeSet::new() };
-    account.create(&new, Instant::now() + POLL, || true).await
+    account.create(&TOKENS, &new, Instant::now() + POLL, || true).await
 }

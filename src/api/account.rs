@@ -64,8 +64,8 @@ pub struct DataFastAccountSpec {
     #[x_kube(validation = rules::base_url("baseUrl"))]
     pub base_url: Option<String>,
 
-    /// How often the account's tokens are listed, such as `5m`; at least `10s`. One list serves all resources of the
-    /// account. Default: `60s`.
+    /// How often the account's tokens are listed, and the keys of each website that a resource is for, such as `5m`; at
+    /// least `10s`. One list serves all resources. Default: `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 64))]
     #[x_kube(validation = rules::duration("pollInterval", "10s", "60s"))]
@@ -119,7 +119,8 @@ pub struct Allow {
     #[x_kube(validation = rules::not_empty("allow.permissions", "name permissions, or leave it out for the default"))]
     pub permissions: Option<BTreeSet<Permission>>,
 
-    /// Where set, a token must name its websites, out of these. Default: a token may be for all websites. At most 256.
+    /// Where set, a token must name its websites, out of these, and a website key must be of one of them. Default: a token
+    /// may be for all websites, a key of any. At most 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -127,7 +128,7 @@ pub struct Allow {
     pub website_ids: Option<BTreeSet<WebsiteId>>,
 
     /// How many resources of one namespace may have a token, such as `5`; at least 1. Those that were created first have
-    /// the places. Default: no limit beside the account's own.
+    /// the places. Website keys do not count. Default: no limit beside the account's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens_per_namespace: Option<i32>,
@@ -213,7 +214,7 @@ pub struct TokenCounts {
     pub managed: i32,
     /// Former ones of this cluster that are still valid.
     pub retiring: i32,
-    /// Those that this cluster issued and that no resource names.
+    /// Those that this cluster issued and that no resource names, keys of its websites among them.
     pub unclaimed: i32,
     /// Everybody else's, the operator's own credential among them where DataFast lists it.
     pub foreign: i32,

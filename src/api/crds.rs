@@ -6,19 +6,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{DataFastAccessToken, DataFastAccount};
+use super::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey};
 
 /// Formats that Kubernetes knows, out of those that the schema generator writes; it would warn of others.
 const FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 
 /// The definitions, ready to be applied.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![installable(DataFastAccessToken::crd()), installable(DataFastAccount::crd())]
+    [DataFastAccessToken::crd(), DataFastAccount::crd(), DataFastWebsiteKey::crd()].map(installable).into()
 }
 
 /// The same as files: name and YAML text. The same code always gives the same text, so that a check finds stale files.
 pub fn crds() -> Vec<(&'static str, String)> {
-    let files = ["datafastaccesstokens.datafa.st.yaml", "datafastaccounts.datafa.st.yaml"];
+    let files = [
+        "datafastaccesstokens.datafa.st.yaml",
+        "datafastaccounts.datafa.st.yaml",
+        "datafastwebsitekeys.datafa.st.yaml",
+    ];
     files.into_iter().zip(definitions().iter().map(render)).collect()
 }
 

@@ -9,6 +9,7 @@
 
 mod account;
 mod crds;
+mod key_resource;
 pub mod names;
 mod permission;
 mod rules;
@@ -17,15 +18,18 @@ mod shared;
 mod tests;
 mod token;
 mod website_id;
+mod website_key;
 
 pub use account::{
     Allow, CredentialsSecretRef, DataFastAccount, DataFastAccountSpec, DataFastAccountStatus, TokenCounts,
     UnclaimedToken,
 };
 pub use crds::{crds, definitions};
+pub use key_resource::{KeyResource, KeyStatus, TOKEN_NAME_MAX, Terms};
 pub use permission::{Permission, UnknownPermission};
 pub use shared::{
     AccountRef, DeletionPolicy, Retiring, RolloutKind, RolloutTarget, Rotation, SecretTemplate, WhenFull,
 };
-pub use token::{DataFastAccessToken, DataFastAccessTokenSpec, DataFastAccessTokenStatus};
+pub use token::{DataFastAccessToken, DataFastAccessTokenSpec};
 pub use website_id::WebsiteId;
+pub use website_key::{DataFastWebsiteKey, DataFastWebsiteKeySpec, DataFastWebsiteKeyStatus, KeyRotation, Strategy};

@@ -179,6 +179,11 @@ pub(super) fn secret_name_is_immutable() -> Rule {
     )
 }
 
+/// A key belongs to its website.
+pub(super) fn website_is_immutable() -> Rule {
+    immutable("websiteId", "self.spec.websiteId", "oldSelf.spec.websiteId", "a key cannot move to another website")
+}
+
 fn immutable(field: &str, new: &str, old: &str, why: &str) -> Rule {
     Rule::new(format!("{new} == {old}")).field_path(format!(".spec.{field}")).message(Message::Expression(format!(
         "'{field} cannot be changed from ' + {old} + ' to ' + {new} + \

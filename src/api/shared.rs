@@ -127,7 +127,7 @@ pub struct Rotation {
     #[x_kube(validation = rules::duration("rotation.maxOverlap", "0s", "72h"))]
     pub max_overlap: Option<Duration>,
 
-    /// What to do when the account has no slot left for the old and the new key side by side: `Wait` until there is
+    /// What to do when the account, or the website of a website key, has no slot left for the old and the new key side by side: `Wait` until there is
     /// one, or `RevokeFirst`, which leaves a moment without a working key, as the annotation `datafa.st/revoke-now` does
     /// in any case. Default: `Wait`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -198,12 +198,12 @@ pub enum DeletionPolicy {
     Retain,
 }
 
-/// A former token that is still valid.
+/// A former one that is still valid.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct Retiring {
-    /// Id of the token at DataFast.
+    /// Its id at DataFast.
     pub token_id: String,
     /// The masked key, as DataFast shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

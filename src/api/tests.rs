@@ -38,6 +38,13 @@ fn token(spec: Value) -> Value {
            "metadata": {"name": "reports", "namespace": "demo"}, "spec": spec})
 }
 
+fn key(spec: Value) -> Value {
+    let mut spec = spec;
+    spec.as_object_mut().unwrap().entry("websiteId").or_insert(json!(WEBSITE));
+    json!({"apiVersion": "datafa.st/v1alpha1", "kind": "DataFastWebsiteKey",
+           "metadata": {"name": "shop", "namespace": "demo"}, "spec": spec})
+}
+
 fn account(spec: Value) -> Value {
     let mut spec = spec;
     spec.as_object_mut().unwrap().entry("credentialsSecretRef").or_insert(json!({"name": "datafast-credentials"}));
@@ -92,6 +99,20 @@ fn what_people_write_is_accepted_and_can_be_read() {
         let manifest = token(spec);
         assert_eq!(complaints(&manifest, None), "", "{manifest}");
         DataFastAccessToken::deserialize(&manifest).unwrap_or_else(|error| panic!("{error}: {manifest}"));
+    }
+    for spec in [
+        json!({}),
+        json!({"keyName": "Clé d’été 📈", "secret": {}, "rotation": {}, "accountRef": {}, "rolloutRestart": []}),
+        json!({"rotation": {"strategy": "Roll", "every": "720h"}}),
+        json!({"rotation": {"strategy": "Replace", "every": "24h", "overlap": "1h", "maxOverlap": "1.5h",
+            "whenFull": "RevokeFirst"}}),
+        json!({"expiresAfter": "8h", "deletionPolicy": "Retain", "suspend": true}),
+    ] {
+        let manifest = key(spec);
+        assert_eq!(complaints(&manifest, None), "", "{manifest}");
+        let read = DataFastWebsiteKey::deserialize(&manifest).unwrap_or_else(|error| panic!("{error}: {manifest}"));
+        let written = serde_json::to_value(&read.spec).unwrap();
+        assert_eq!(DataFastWebsiteKeySpec::deserialize(written).unwrap(), read.spec, "{manifest}");
     }
     for spec in [
         json!({"baseUrl": "http://127.0.0.1:8080"}),
@@ -160,12 +181,47 @@ fn account_and_secret_name_never_change() {
 }
 
 #[test]
+fn a_website_never_changes() {
+    let other = key(json!({"websiteId": "65f1c0ffee0123456789ffff"}));
+    assert_eq!(complaints(&other, Some(&other)), "");
+    let complaints = complaints(&other, Some(&key(json!({}))));
+    let message = "websiteId cannot be changed from 65f1c0ffee0123456789abcd to 65f1c0ffee0123456789ffff";
+    assert!(complaints.starts_with(".spec.websiteId: ") && complaints.contains(message), "{complaints}");
+}
+
+#[test]
+fn the_status_of_a_website_key_has_key_ids_and_is_read_back() {
+    let status = KeyStatus {
+        token_id: Some("65a1".into()),
+        token_name: Some("tokenId".into()),
+        retiring: vec![Retiring { token_id: "65a2".into(), ..Retiring::default() }],
+        ..KeyStatus::default()
+    };
+    let written = serde_json::to_value(DataFastWebsiteKeyStatus(status.clone())).unwrap();
+    assert_eq!(written, json!({"keyId": "65a1", "tokenName": "tokenId", "retiring": [{"keyId": "65a2"}]}));
+    assert_eq!(DataFastWebsiteKeyStatus::deserialize(&written).unwrap().0, status);
+
+    let fields = |kind| {
+        let schema = schema(kind);
+        let of = |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let status = &schema["properties"]["status"];
+        [of(status), of(&status["properties"]["retiring"]["items"])].map(|mut names| {
+            names.iter_mut().for_each(|name| *name = name.replace("keyId", "tokenId"));
+            names.sort();
+            names
+        })
+    };
+    assert_eq!(fields("DataFastWebsiteKey"), fields("DataFastAccessToken"));
+}
+
+#[test]
 fn samples_are_valid() {
-    for file in ["account", "agent-token", "ci-token", "short-lived-token"] {
+    for file in ["account", "agent-token", "ci-token", "short-lived-token", "website-key"] {
         let manifest: Value = serde_yaml::from_str(&read(&format!("deploy/samples/{file}.yaml"))).unwrap();
         assert_eq!(complaints(&manifest, None), "", "{file}");
         match manifest["kind"].as_str().unwrap() {
             "DataFastAccount" => drop(DataFastAccount::deserialize(&manifest).unwrap()),
+            "DataFastWebsiteKey" => drop(DataFastWebsiteKey::deserialize(&manifest).unwrap()),
             _ => drop(DataFastAccessToken::deserialize(&manifest).unwrap()),
         }
     }
@@ -181,7 +237,7 @@ fn crds_on_disk_are_current() {
 
 #[test]
 fn no_default_in_a_spec_and_one_in_each_status() {
-    for kind in ["DataFastAccessToken", "DataFastAccount"] {
+    for kind in ["DataFastAccessToken", "DataFastAccount", "DataFastWebsiteKey"] {
         let schema = schema(kind);
         assert_eq!(schema["properties"]["status"]["default"], json!({"observedGeneration": -1}));
         assert!(!schema["properties"]["spec"].to_string().contains("\"default\":"), "{kind}");
@@ -193,7 +249,11 @@ fn no_default_in_a_spec_and_one_in_each_status() {
 #[test]
 fn server_side_apply_merges_lists_by_what_identifies_an_entry() {
     let (token, account) = (schema("DataFastAccessToken"), schema("DataFastAccount"));
+    let key = schema("DataFastWebsiteKey");
     let maps = [
+        (&key["properties"]["spec"]["properties"]["rolloutRestart"], json!(["kind", "name"])),
+        (&key["properties"]["status"]["properties"]["conditions"], json!(["type"])),
+        (&key["properties"]["status"]["properties"]["retiring"], json!(["keyId"])),
         (&token["properties"]["spec"]["properties"]["rolloutRestart"], json!(["kind", "name"])),
         (&token["properties"]["status"]["properties"]["conditions"], json!(["type"])),
         (&token["properties"]["status"]["properties"]["retiring"], json!(["tokenId"])),
@@ -216,8 +276,13 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((token.account_name(), token.secret_key()), ("default", "token"));
     assert_eq!((token.secret_name(), token.token_name()), ("reports".to_owned(), "demo/reports".to_owned()));
     assert_eq!((token.rotation_every(), token.overlap(), token.max_overlap()), (None, Duration::from_secs(3600), None));
-    assert_eq!((token.spec.rotation.when_full, token.deletion_policy()), (WhenFull::Wait, DeletionPolicy::Revoke));
-    assert_eq!((token.expires_after(), token.suspended()), (None, false));
+    assert_eq!((token.spec.rotation.when_full, token.spec.deletion_policy), (WhenFull::Wait, DeletionPolicy::Revoke));
+    assert_eq!((token.expires_after(), token.spec.suspend), (None, false));
+
+    let key = DataFastWebsiteKey::deserialize(key(json!({}))).unwrap();
+    assert_eq!((key.account_name(), key.secret_key(), key.secret_name()), ("default", "token", "shop".to_owned()));
+    assert_eq!((key.token_name(), key.terms().rolls), ("demo/shop".to_owned(), false));
+    assert_eq!((key.rotation_every(), key.overlap()), (None, Duration::from_secs(3600)));
 
     let account = DataFastAccount::deserialize(account(json!({}))).unwrap();
     assert_eq!((account.base_url(), account.credentials_key()), ("https://datafa.st/api/v1/admin", "token"));

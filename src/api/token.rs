@@ -3,16 +3,15 @@
 #![expect(unreachable_pub, reason = "KubeSchema copies each struct into a function, `pub` included")]
 #![allow(clippy::duplicated_attributes, reason = "one `type_` per printed column")]
 
-use std::time::Duration as StdDuration;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema, ResourceExt, core::Duration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{CustomResource, KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    key_resource::{KeyResource, KeyStatus, Terms},
     permission::Permission,
     rules,
-    shared::{AccountRef, DeletionPolicy, Retiring, RolloutTarget, Rotation, SecretTemplate, is_default},
+    shared::{AccountRef, DeletionPolicy, RolloutTarget, Rotation, SecretTemplate, is_default},
     website_id::WebsiteId,
 };
 
@@ -26,7 +25,7 @@ use super::{
     shortname = "dft",
     category = "datafast",
     namespaced,
-    status = "DataFastAccessTokenStatus",
+    status = "KeyStatus",
     derive = "PartialEq",
     derive = "Default",
     doc = "An access token of DataFast: issued, kept in a Secret, replaced when asked for, revoked at the end.",
@@ -154,118 +153,38 @@ pub struct DataFastAccessTokenSpec {
     pub suspend: bool,
 }
 
-/// What the operator last saw and did.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DataFastAccessTokenStatus {
-    /// The generation of the spec that this status is about; -1 until the operator has seen the resource.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-
-    /// `Ready`: whether the Secret holds a live token with the wanted scope. `Reconciling`: work is under way.
-    /// `Stalled`: a person must act.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-
-    /// Id at DataFast of the token whose key the Secret holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_id: Option<String>,
-
-    /// The masked key, as DataFast shows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_key: Option<String>,
-
-    /// The token's whole name at DataFast, with the operator's marker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_name: Option<String>,
-
-    /// When DataFast created the token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Time>,
-
-    /// Last use of the token that DataFast reported; updated at most every 5 minutes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_used_at: Option<Time>,
-
-    /// Name of the Secret that holds the raw key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_name: Option<String>,
-
-    /// When the Secret got its present key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issued_at: Option<Time>,
-
-    /// When the next token is issued, where `rotation.every` is set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_rotation_at: Option<Time>,
-
-    /// When the token is revoked for good, where `expiresAfter` is set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Time>,
-
-    /// The last value of the annotation `datafa.st/rotate` or `datafa.st/revoke-now` that was served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotate_request: Option<String>,
-
-    /// Former tokens that are still valid.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["tokenId".into()]))]
-    pub retiring: Vec<Retiring>,
-}
-
-impl DataFastAccessToken {
-    /// Most characters that `tokenName` may have: DataFast documents no limit, and our marker needs room beside it.
-    pub const TOKEN_NAME_MAX: usize = 58;
-
-    /// Effective name of the account.
-    pub fn account_name(&self) -> &str {
-        self.spec.account_ref.name()
+impl KeyResource for DataFastAccessToken {
+    fn kind(&self) -> &'static str {
+        "DataFastAccessToken"
     }
 
-    /// Effective name of the Secret.
-    pub fn secret_name(&self) -> String {
-        self.spec.secret.name.clone().unwrap_or_else(|| self.name_any())
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
     }
 
-    /// Effective entry of the raw key.
-    pub fn secret_key(&self) -> &str {
-        self.spec.secret.key()
+    fn terms(&self) -> Terms<'_> {
+        let spec = &self.spec;
+        Terms {
+            account: &spec.account_ref,
+            website: None,
+            name: spec.token_name.as_deref(),
+            permissions: &spec.permissions,
+            website_ids: &spec.website_ids,
+            secret: &spec.secret,
+            rotation: &spec.rotation,
+            rolls: false,
+            rollout_restart: &spec.rollout_restart,
+            expires_after: spec.expires_after,
+            deletion_policy: spec.deletion_policy,
+            suspend: spec.suspend,
+        }
     }
 
-    /// Effective name for people, without the operator's marker.
-    pub fn token_name(&self) -> String {
-        let default = || format!("{}/{}", self.namespace().unwrap_or_default(), self.name_any());
-        self.spec.token_name.clone().unwrap_or_else(|| default().chars().take(Self::TOKEN_NAME_MAX).collect())
+    fn status(&self) -> Option<&KeyStatus> {
+        self.status.as_ref()
     }
 
-    /// Time between two tokens, if they are to be replaced regularly.
-    pub fn rotation_every(&self) -> Option<StdDuration> {
-        self.spec.rotation.every()
-    }
-
-    /// How long the old token is kept valid in any case.
-    pub fn overlap(&self) -> StdDuration {
-        self.spec.rotation.overlap()
-    }
-
-    /// When the old token goes even if it is still in use, where its use is to be waited for.
-    pub fn max_overlap(&self) -> Option<StdDuration> {
-        self.spec.rotation.max_overlap()
-    }
-
-    /// How long after its creation the resource's token ends for good.
-    pub fn expires_after(&self) -> Option<StdDuration> {
-        self.spec.expires_after.map(StdDuration::from)
-    }
-
-    /// What becomes of token and Secret when the resource is deleted.
-    pub fn deletion_policy(&self) -> DeletionPolicy {
-        self.spec.deletion_policy
-    }
-
-    /// Whether nothing is to be changed.
-    pub fn suspended(&self) -> bool {
-        self.spec.suspend
+    fn set_status(&mut self, status: KeyStatus) {
+        self.status = Some(status);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The id of a website: 24 lower-case hex digits, as the API server checks before anything gets here. Only lower case
 /// is taken because ids are compared as text, with what DataFast lists and with what an account allows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WebsiteId(pub String);
 

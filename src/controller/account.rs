@@ -16,11 +16,13 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::observe::{owner_id, status_record};
+use super::observe::status_record;
+use super::resource::Managed;
 use super::status::{self, Say, conditions};
-use super::{Context, Error, pauses, token, unclaimed, words};
+use super::unclaimed::Claims;
+use super::{Context, Error, pauses, words};
 use crate::account::{Account, Report, Setup, Trouble};
-use crate::api::{DataFastAccessToken, DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
+use crate::api::{DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
 use crate::datafast::{Client, RawKey, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
@@ -79,12 +81,12 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         return Ok(Requeue::await_change());
     };
     if account.set_limits(allow(resource), resource.token_limit(), resource.metadata.generation) {
-        users.iter().for_each(|user| account.wake(token::reference(user)));
+        users.iter().for_each(|user| account.wake(user.reference()));
     }
     if connect(resource, ctx, &account).await? {
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
-            if let Some(memory) = ctx.memories.known(&user.uid().unwrap_or_default()) {
+            if let Some(memory) = ctx.memories.known(user.uid()) {
                 let mut memory = lock(&memory);
                 memory.local = Local {
                     rejected: None,
@@ -94,22 +96,22 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
                     ..memory.local.clone()
                 };
             }
-            account.wake(token::reference(user));
+            account.wake(user.reference());
         }
     }
-    account.expect(users.iter().filter_map(|user| expected(user, ctx)).collect());
-    let there: HashSet<_> =
-        users.iter().filter(|user| !token::is_gone(user)).map(|user| token::reference(user)).collect();
+    account.keep_collections(&users.iter().map(|user| user.collection()).collect());
+    account.expect(users.iter().filter_map(|user| Some((user.collection(), expected(&**user, ctx)?))));
+    let there: HashSet<_> = users.iter().filter(|user| !user.is_gone()).map(|user| user.reference()).collect();
     account.keep_in_queue(|resource| there.contains(resource));
     if account.report().snapshot.is_none() {
-        users.iter().for_each(|user| queue_up(&account, user));
+        users.iter().for_each(|user| queue_up(&account, &**user));
     }
     let listed = account.poll(resource.poll_interval()).await;
     tell(&account, &users);
     let report = account.report();
-    if let Some(told) = listed {
-        account.wake_listed(told);
-        wake_stirred(&account, &users, report.snapshot.as_deref(), ctx.now());
+    for (collection, _) in listed {
+        let concerned = users.iter().filter(|user| user.collection() == collection);
+        wake_stirred(&account, concerned, ctx.now());
     }
     write_status(resource, cx, &report, &users).await?;
     let poll = resource.poll_interval();
@@ -118,8 +120,8 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
 }
 
 /// The token that a resource says it has, where every list must show it by now.
-fn expected(user: &DataFastAccessToken, ctx: &Context) -> Option<TokenId> {
-    let issued_at = user.status.as_ref()?.issued_at.as_ref()?.0;
+fn expected(user: &dyn Managed, ctx: &Context) -> Option<TokenId> {
+    let issued_at = user.status()?.issued_at.as_ref()?.0;
     status_record(user).token_id.filter(|_| ctx.now().duration_since(issued_at) >= ctx.horizon())
 }
 
@@ -133,13 +135,13 @@ fn allow(resource: &DataFastAccount) -> Allow {
 }
 
 /// One that waited for a slot when the last process ended keeps its place.
-fn queue_up(account: &Account, user: &DataFastAccessToken) {
+fn queue_up(account: &Account, user: &dyn Managed) {
     let record = status_record(user);
-    let conditions = user.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = user.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let waits = status::ready_reason(conditions) == Some(Reason::WaitingForSlot.as_str());
     if let Some(since) = record.waiting_since.filter(|_| waits) {
         let priority = if record.ready { Priority::Rotation } else { Priority::New };
-        account.queue_up(token::reference(user), Waiting { priority, since, owner: owner_id(user) });
+        account.queue_up(user.reference(), Waiting { priority, since, owner: user.owner_id() });
     }
 }
 
@@ -248,27 +250,33 @@ fn parse_credential(bytes: Vec<u8>) -> Option<RawKey> {
 }
 
 /// Wakes whom a change of the account's state concerns: all, where it shows in what works; else those that wait.
-fn tell(account: &Account, users: &[Arc<DataFastAccessToken>]) {
-    let Some((before, now)) = account.news() else { return };
-    let shows = |gate: &Option<Gate>| matches!(gate, Some(Gate::NotFound | Gate::NotReady(_)));
-    if shows(&before) || shows(&now) {
-        users.iter().for_each(|user| account.wake(token::reference(user)));
+fn tell(account: &Account, users: &[Arc<dyn Managed>]) {
+    let news = account.news();
+    if news.is_empty() {
+        return;
+    }
+    let shows = |gate: &Gate| matches!(gate, Gate::NotFound | Gate::NotReady(_));
+    if news.iter().any(|(before, now)| before.as_ref().is_some_and(shows) || shows(now)) {
+        users.iter().for_each(|user| account.wake(user.reference()));
     }
     account.wake_news();
 }
 
 /// Wakes the resources for which the list has news, by what their status says.
-fn wake_stirred(account: &Account, users: &[Arc<DataFastAccessToken>], snapshot: Option<&Snapshot>, now: Timestamp) {
-    let Some(snapshot) = snapshot else { return };
-    for user in users.iter().filter(|user| is_stirred(user, snapshot, now)) {
-        account.wake(token::reference(user));
+fn wake_stirred<'a>(account: &Account, users: impl Iterator<Item = &'a Arc<dyn Managed>>, now: Timestamp) {
+    for user in users {
+        let reference = user.reference();
+        let snapshot = account.view(&reference).snapshot;
+        if snapshot.is_some_and(|snapshot| is_stirred(&**user, &snapshot, now)) {
+            account.wake(reference);
+        }
     }
 }
 
-fn is_stirred(resource: &DataFastAccessToken, snapshot: &Snapshot, now: Timestamp) -> bool {
+fn is_stirred(resource: &dyn Managed, snapshot: &Snapshot, now: Timestamp) -> bool {
     let record = status_record(resource);
-    let status = resource.status.clone().unwrap_or_default();
-    let owner = owner_id(resource);
+    let status = resource.status().cloned().unwrap_or_default();
+    let owner = resource.owner_id();
     let shown = |at: Option<&Time>| at.map(|time| time.0);
     let listed = |id: &str| snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
     let is_news = |id: &str, at: Option<Timestamp>| {
@@ -276,7 +284,10 @@ fn is_stirred(resource: &DataFastAccessToken, snapshot: &Snapshot, now: Timestam
             last_used(at, listed.token.last_used_at.map(|used| status::time(used).0), None, now) != at
         })
     };
-    let current = status.token_id.as_deref().is_some_and(|id| is_news(id, shown(status.last_used_at.as_ref())));
+    let current = status.token_id.as_deref().is_some_and(|id| {
+        let has_other_key = listed(id).is_some_and(|it| Some(&it.token.display_key) != status.display_key.as_ref());
+        has_other_key || is_news(id, shown(status.last_used_at.as_ref()))
+    });
     // The first use of a former token after the swap is not waited with.
     let swapped = shown(status.issued_at.as_ref());
     let is_used_again = |id: &str, at: Option<Timestamp>| {
@@ -295,7 +306,7 @@ async fn write_status(
     resource: &DataFastAccount,
     cx: &AccountContext,
     report: &Report,
-    users: &[Arc<DataFastAccessToken>],
+    users: &[Arc<dyn Managed>],
 ) -> Result<(), Error> {
     let ctx = &cx.ctx;
     let now = ctx.now();
@@ -326,7 +337,10 @@ async fn write_status(
     };
     new.waiting = Some(count(report.waiting));
     if let Some(snapshot) = &report.snapshot {
-        let tally = unclaimed::tally(ctx, &cx.secrets, snapshot, now);
+        let claims = Claims::read(ctx, &cx.secrets, now);
+        let mut tally = claims.tally(ctx, snapshot, now);
+        let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
+        tally.unclaimed.extend(keys);
         let limit = resource.token_limit();
         let counts = TokenCounts {
             limit,
@@ -389,7 +403,7 @@ fn verdict(report: &Report) -> (bool, bool, &'static str, String) {
         (_, Some((Trouble::RateLimited, at))) => {
             (false, false, "RateLimited", format!("DataFast limits the rate of calls: {}", until(at)))
         }
-        (_, Some((Trouble::Unavailable(why), at))) => {
+        (_, Some((Trouble::Unavailable(why) | Trouble::Refused(why), at))) => {
             (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
         }
         (_, None) => match report.missing {
@@ -409,8 +423,8 @@ fn capital(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn named(users: &[Arc<DataFastAccessToken>]) -> String {
-    let mut names: Vec<String> = users.iter().map(|user| status::name(user)).collect();
+fn named(users: &[Arc<dyn Managed>]) -> String {
+    let mut names: Vec<String> = users.iter().map(ToString::to_string).collect();
     names.sort();
     let more = names.len().saturating_sub(MOST_NAMED);
     names.truncate(MOST_NAMED);

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::memory::Memory;
-use super::observe::{desired, owner_id};
+use super::observe::desired;
 use super::perform::Work;
 use super::secret::Recipe;
-use super::{Error, token, words};
+use super::{Error, words};
 use crate::account::{Account, CallError};
 use crate::api::names;
-use crate::datafast::{self, Effect, Issued, NewToken, RawKey, TokenId};
+use crate::datafast::{self, Collection, Effect, Issued, NewToken, RawKey, TokenId};
 use crate::issue::marker::{Marker, Nonce};
 use crate::issue::observed::{Desired, Held, Preflight, Rejected, Unsent};
 use crate::issue::record::{Attempt, Cause, Log, Requests, SecretRecord};
@@ -24,14 +24,21 @@ const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
 
 impl Work<'_> {
     /// The record, and at the same time the dry run of what it is for.
-    pub(super) async fn record(&mut self, again: Option<Nonce>, cause: Cause, keep: Vec<Attempt>) -> Result<(), Error> {
+    pub(super) async fn record(
+        &mut self,
+        again: Option<Nonce>,
+        cause: Cause,
+        keep: Vec<Attempt>,
+        rolls: Option<TokenId>,
+    ) -> Result<(), Error> {
         let nonce = again.unwrap_or_else(|| Nonce::from_random(rand::random()));
         let mut log = Log(keep);
         log.0.push(Attempt {
             nonce: nonce.clone(),
             at: self.ctx.now(),
             cause,
-            requests: desired(&self.resource).requests,
+            requests: desired(&*self.resource).requests,
+            rolls,
         });
         let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: log.write() } });
         let (patched, preflight) = tokio::join!(self.patch_metadata(metadata), self.preflight());
@@ -39,12 +46,10 @@ impl Work<'_> {
         lock(&self.memory).local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
         self.note_preflight(preflight?);
         match cause {
-            Cause::Vanished => {
-                self.warn("TokenVanished", "The token was deleted at DataFast: a new one is issued").await
-            }
+            Cause::Vanished => self.warn("TokenVanished", "It was deleted at DataFast: a new one is issued").await,
             Cause::KeyLost => {
                 let note = format!(
-                    "Secret {:?} was deleted or its key changed: a new token is issued",
+                    "Secret {:?} was deleted, or its key is no longer the one that DataFast knows: a new one is issued",
                     self.resource.secret_name()
                 );
                 self.warn("KeyLost", &note).await;
@@ -62,12 +67,12 @@ impl Work<'_> {
             attempt: Some(Nonce::from_random([0; 7])),
             token_id: TokenId::parse(&id).ok(),
             issued_at: Some(self.ctx.now()),
-            spec_hash: Some(desired(&self.resource).scope.hash()),
+            spec_hash: Some(desired(&*self.resource).scope.hash()),
             key_sha256: Some(placeholder.fingerprint(&id)),
             ..SecretRecord::default()
         };
         let view = self.view();
-        let secret = Recipe::new(&self.resource, &record, &placeholder, &view).secret(self.secret.as_ref());
+        let secret = Recipe::new(&*self.resource, &record, &placeholder, &view).secret(self.secret.as_ref());
         match self.secrets.write(&secret, true).await {
             Ok(_) => Ok(Ok(())),
             Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => Ok(Err(words(&kube::Error::Api(refusal)))),
@@ -88,10 +93,10 @@ impl Work<'_> {
     }
 
     /// Sends the request.
-    pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause) {
-        let Desired { scope, requests, .. } = desired(&self.resource);
+    pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause, rolls: Option<TokenId>) {
+        let Desired { scope, requests, .. } = desired(&*self.resource);
         let marker =
-            Marker { cluster: self.ctx.cluster.clone(), owner: owner_id(&self.resource), nonce: nonce.clone() };
+            Marker { cluster: self.ctx.cluster.clone(), owner: self.resource.owner_id(), nonce: nonce.clone() };
         let new = NewToken {
             name: marker.name(&scope.token_name),
             permissions: scope.permissions.clone(),
@@ -103,20 +108,24 @@ impl Work<'_> {
             memory.local.in_flight = Some(nonce.clone());
         }
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
-        let spec_hash = scope.hash();
+        let (spec_hash, kind, collection) = (scope.hash(), self.resource.kind(), self.resource.collection());
         self.call(async move {
             let deadline = Instant::now() + ctx.settings.horizon / 4;
-            let answer = account.create(&new, deadline, || ctx.leadership.may_act() && !ctx.requests.is_closed()).await;
+            let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed();
+            let answer = match &rolls {
+                None => account.create(&collection, &new, deadline, may_send).await,
+                Some(token_id) => account.roll(&collection, token_id, &new, deadline, may_send).await,
+            };
             let now = ctx.now();
             {
                 let mut memory = lock(&memory);
                 memory.local.in_flight = None;
                 match answer {
                     Ok(issued) => {
-                        ctx.metrics.issued(token::KIND, cause.as_str());
-                        take_in(&mut memory, issued, Sent { nonce, spec_hash, requests }, now);
+                        ctx.metrics.issued(kind, cause.as_str());
+                        take_in(&mut memory, issued, Sent { nonce, spec_hash, requests, rolls }, now);
                     }
-                    Err(error) => note_not_issued(&mut memory, error, nonce, spec_hash, now),
+                    Err(error) => note_not_issued(&mut memory, error, Sent { nonce, spec_hash, requests, rolls }, now),
                 }
             }
             // The resource may have been deleted by force meanwhile.
@@ -125,7 +134,7 @@ impl Work<'_> {
                 memory.local.held.as_ref().filter(|_| memory.is_gone()).map(|held| held.token_id.clone())
             };
             if let Some(token_id) = orphan {
-                give_up(&account, &token_id).await;
+                give_up(&account, &collection, &token_id).await;
                 lock(&memory).let_go();
             }
         })
@@ -139,7 +148,7 @@ impl Work<'_> {
         };
         let view = self.view();
         let resource = self.resource.clone();
-        let recipe = Recipe::new(&resource, &record, &key, &view);
+        let recipe = Recipe::new(&*resource, &record, &key, &view);
         let secret = recipe.secret(self.secret.as_ref());
         let display_key = &recipe.display_key;
         let was_there = self.secret.is_some();
@@ -153,7 +162,7 @@ impl Work<'_> {
                     memory.accepted();
                 }
                 tracing::info!(token_id = ?record.token_id.as_ref().map(TokenId::as_str), display_key, "the Secret holds a new key");
-                let note = format!("Token {display_key} is in Secret {:?}", self.resource.secret_name());
+                let note = format!("Key {display_key} is in Secret {:?}", self.resource.secret_name());
                 self.tell(if was_there { "Rotated" } else { "Issued" }, &note).await;
             }
             // It may be our own write, answered twice: what is there now tells.
@@ -171,14 +180,14 @@ impl Work<'_> {
     }
 
     pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
-        super::observe::key_of(&self.resource, self.secret.as_ref()?, self.ctx.now())
+        super::observe::key_of(&*self.resource, self.secret.as_ref()?, self.ctx.now())
     }
 
     pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
         let Some(key) = self.key_in_secret() else { return Ok(()) };
         let view = self.view();
         let resource = self.resource.clone();
-        let recipe = Recipe::new(&resource, &record, &key, &view);
+        let recipe = Recipe::new(&*resource, &record, &key, &view);
         let secret = recipe.secret(self.secret.as_ref());
         match self.secrets.write(&secret, false).await {
             Ok(written) => {
@@ -212,10 +221,11 @@ struct Sent {
     nonce: Nonce,
     spec_hash: String,
     requests: Requests,
+    rolls: Option<TokenId>,
 }
 
 fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
-    let Sent { nonce, spec_hash, requests } = sent;
+    let Sent { nonce, spec_hash, requests, rolls } = sent;
     // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
     // once would most likely get the same answer.
     let Some(key) = issued.key else {
@@ -229,6 +239,7 @@ fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
         nonce,
         key_sha256: key.fingerprint(issued.token.id.as_str()),
         token_id: issued.token.id,
+        rolled: rolls.is_some(),
         since: now,
         spec_hash,
         requests,
@@ -238,8 +249,8 @@ fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
 }
 
 /// Revokes a token whose resource was deleted without us: its key has nowhere to go.
-pub(super) async fn give_up(account: &Account, token_id: &TokenId) {
-    match account.revoke(token_id).await {
+pub(super) async fn give_up(account: &Account, collection: &Collection, token_id: &TokenId) {
+    match account.revoke(collection, token_id).await {
         Ok(()) => tracing::info!(%token_id, "revoked a token whose resource was deleted by force"),
         Err(_) => {
             tracing::warn!(%token_id, "its resource was deleted by force, and it could not be revoked: it is unclaimed")
@@ -248,7 +259,8 @@ pub(super) async fn give_up(account: &Account, token_id: &TokenId) {
 }
 
 /// An attempt that surely made no token can be used again; one that may have is looked for by list.
-fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_hash: String, now: Timestamp) {
+fn note_not_issued(memory: &mut Memory, error: CallError, sent: Sent, now: Timestamp) {
+    let Sent { nonce, spec_hash, rolls, .. } = sent;
     let effect = match &error {
         CallError::NotSent => Effect::None,
         CallError::DataFast(error) => error.effect(),
@@ -256,10 +268,21 @@ fn note_not_issued(memory: &mut Memory, error: CallError, nonce: Nonce, spec_has
     if effect == Effect::None {
         memory.local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
     }
-    if let CallError::DataFast(datafast::Error::Rejected { message, .. }) = error {
-        let retry_at = memory.rejected_until(now);
-        memory.local.rejected = Some(Rejected { spec_hash, message, retry_at });
-    }
+    let CallError::DataFast(error) = error else { return };
+    let message = match (error, rolls) {
+        (datafast::Error::Rejected { message, .. }, _) => message,
+        // What is not there, or not ours, gets no other key: it is replaced.
+        (datafast::Error::NotFound, Some(token_id)) => {
+            memory.local.denied.insert(token_id, now);
+            return;
+        }
+        // There is no such website any more.
+        (error @ datafast::Error::NotFound, None) => error.to_string(),
+        // The account's gate tells the rest.
+        _ => return,
+    };
+    let retry_at = memory.rejected_until(now);
+    memory.local.rejected = Some(Rejected { spec_hash, message, retry_at });
 }
 
 /// The API server understood, and said no: quota, admission, RBAC, validation.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
 use super::pauses;
-use crate::api::DataFastAccessToken;
+use super::resource::Managed;
 use crate::clock::Clock;
 use crate::datafast::{RawKey, TokenId};
 use crate::issue::observed::{Local, Refused, Watched};
@@ -22,7 +21,7 @@ pub(crate) struct Memory {
     /// The key that [`Local::held`] speaks of.
     key: Option<Arc<RawKey>>,
     /// The resource as this process last wrote or saw it: a watch may lag behind our own writes.
-    latest: Option<Arc<DataFastAccessToken>>,
+    latest: Option<Arc<dyn Managed>>,
     /// When, on the steady clock, this process first saw the resource; and tokens of it retire.
     watched: Option<(Timestamp, Duration)>,
     retired: BTreeMap<TokenId, (Timestamp, Duration)>,
@@ -113,9 +112,9 @@ impl Memory {
     }
 
     /// The newer of what is seen and what this process wrote.
-    pub(crate) fn newest(&mut self, seen: Arc<DataFastAccessToken>) -> Arc<DataFastAccessToken> {
+    pub(crate) fn newest(&mut self, seen: Arc<dyn Managed>) -> Arc<dyn Managed> {
         let newest = match self.latest.take() {
-            Some(latest) if version(&latest) > version(&seen) => latest,
+            Some(latest) if version(&*latest) > version(&*seen) => latest,
             _ => seen,
         };
         self.latest.insert(newest).clone()
@@ -141,8 +140,8 @@ impl Memory {
 }
 
 /// Resource versions are decimal numbers that grow: the Kubernetes API says so since 1.35, and etcd made it true before.
-fn version(resource: &DataFastAccessToken) -> u128 {
-    resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+fn version(resource: &dyn Managed) -> u128 {
+    resource.metadata().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// The memories, by the resource's uid: a resource of the same name that is made anew is another.
@@ -183,7 +182,7 @@ impl Memories {
     }
 
     /// The resources with something to be finished.
-    pub(crate) fn busy(&self) -> Vec<Arc<DataFastAccessToken>> {
+    pub(crate) fn busy(&self) -> Vec<Arc<dyn Managed>> {
         let memories: Vec<_> = lock(&self.0).values().cloned().collect();
         let busy = memories.iter().filter_map(|memory| {
             let memory = lock(memory);

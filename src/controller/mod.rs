@@ -4,19 +4,23 @@
 //! module may fail at any line, and the record makes good for it.
 
 mod account;
+mod census;
 mod events;
 mod issuing;
 mod memory;
 mod observe;
 mod perform;
+mod reconcile;
+mod resource;
 mod restart;
 mod run;
 mod secret;
 mod standing;
 mod status;
-mod token;
 mod unclaimed;
+mod watch;
 
+use resource::Managed;
 pub use run::{Settings, run};
 
 use std::sync::Arc;
@@ -30,7 +34,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
 use crate::account::Accounts;
-use crate::api::{DataFastAccessToken, DataFastAccount};
+use crate::api::DataFastAccount;
 use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
 use crate::telemetry::Metrics;
@@ -45,8 +49,8 @@ pub(crate) struct Context {
     pub(crate) leadership: Leadership,
     pub(crate) cluster: ClusterId,
     pub(crate) settings: Settings,
-    /// One for each watched namespace, or one for all.
-    pub(crate) tokens: Vec<Store<DataFastAccessToken>>,
+    /// For each kind, one for each watched namespace, or one for all.
+    pub(crate) shelves: Vec<Box<dyn resource::Shelf>>,
     pub(crate) account_resources: Store<DataFastAccount>,
     /// Of all namespaces; none where only some are looked after.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
@@ -64,9 +68,18 @@ impl Context {
     }
 
     /// The resources that refer to an account, as last seen.
-    pub(crate) fn users_of(&self, account: &str) -> Vec<Arc<DataFastAccessToken>> {
-        let all = self.tokens.iter().flat_map(Store::state);
-        all.filter(|resource| resource.account_name() == account).collect()
+    pub(crate) fn users_of(&self, account: &str) -> Vec<Arc<dyn Managed>> {
+        self.resources().filter(|resource| resource.account_name() == account).collect()
+    }
+
+    /// One resource, as last seen.
+    pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<dyn Managed>> {
+        self.shelves.iter().find_map(|shelf| shelf.find(kind, namespace, name))
+    }
+
+    /// All resources, as last seen.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = Arc<dyn Managed>> {
+        self.shelves.iter().flat_map(|shelf| shelf.all())
     }
 }
 

@@ -8,44 +8,46 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use kube::runtime::reflector::Store;
 
-use super::secret::{Recipe, owner};
+use super::resource::Managed;
+use super::secret::Recipe;
 use super::{Context, status};
 use crate::account::View;
-use crate::api::{DataFastAccessToken, DeletionPolicy, WhenFull, names};
+use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::allow::Standing;
-use crate::issue::marker::{Marker, OwnerId};
+use crate::issue::marker::Marker;
 use crate::issue::observed::{
     AccountView, Desired, Expiry, Local, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
 
 /// What the user wants of a resource.
-pub(super) fn desired(resource: &DataFastAccessToken) -> Desired {
+pub(super) fn desired(resource: &dyn Managed) -> Desired {
+    let terms = resource.terms();
     let abandon = resource.annotations().get(names::ABANDON).is_some_and(|value| value == "true");
     Desired {
         scope: Scope {
             token_name: resource.token_name(),
-            permissions: resource.spec.permissions.iter().map(ToString::to_string).collect(),
-            website_ids: resource.spec.website_ids.iter().map(ToString::to_string).collect(),
+            permissions: terms.permissions.iter().map(ToString::to_string).collect(),
+            website_ids: terms.website_ids.iter().map(ToString::to_string).collect(),
         },
         rotation: Rotation {
             every: resource.rotation_every().map(signed),
             overlap: signed(resource.overlap()),
             max_overlap: resource.max_overlap().map(signed),
-            revoke_first: resource.spec.rotation.when_full == WhenFull::RevokeFirst,
+            revoke_first: terms.rotation.when_full == WhenFull::RevokeFirst,
+            rolls: terms.rolls,
         },
         requests: Requests::read(resource.annotations()),
         expiry: resource
             .expires_after()
-            .zip(resource.creation_timestamp())
-            .map(|(after, created)| Expiry { created: created.0, after: signed(after) }),
-        restarts: !resource.spec.rollout_restart.is_empty(),
-        retain: resource.deletion_policy() == DeletionPolicy::Retain,
-        suspended: resource.suspended(),
-        deleting: resource.metadata.deletion_timestamp.is_some(),
+            .zip(resource.created())
+            .map(|(after, created)| Expiry { created, after: signed(after) }),
+        restarts: !terms.rollout_restart.is_empty(),
+        retain: terms.deletion_policy == DeletionPolicy::Retain,
+        suspended: terms.suspend,
+        deleting: resource.is_deleted(),
         abandon,
     }
 }
@@ -54,13 +56,9 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-pub(super) fn owner_id(resource: &DataFastAccessToken) -> OwnerId {
-    OwnerId::of(&resource.uid().unwrap_or_default())
-}
-
 /// Everything that one look at a resource reads; [`Observed`] borrows from it.
 pub(super) struct Scene<'a> {
-    pub(super) resource: &'a DataFastAccessToken,
+    pub(super) resource: &'a dyn Managed,
     pub(super) secret: Option<&'a Secret>,
     pub(super) secret_name: &'a str,
     pub(super) view: &'a View,
@@ -72,11 +70,16 @@ pub(super) struct Scene<'a> {
 impl<'a> Scene<'a> {
     pub(super) fn observed(&'a self, ctx: &Context) -> Observed<'a> {
         let resource = self.resource;
-        let names = Names { secret: self.secret_name, key: resource.secret_key(), account: resource.account_name() };
+        let names = Names {
+            secret: self.secret_name,
+            key: resource.secret_key(),
+            account: resource.account_name(),
+            website: resource.terms().website.map(WebsiteId::as_str),
+        };
         Observed {
             names,
-            owner: owner_id(resource),
-            claimed: resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_REVOKE),
+            owner: resource.owner_id(),
+            claimed: resource.is_claimed(),
             log: Log::read(resource.annotations(), self.now),
             status: status_record(resource),
             secret: self.secret_view(),
@@ -97,7 +100,7 @@ impl<'a> Scene<'a> {
         let Some(secret) = self.secret else { return SecretView::Missing };
         let owner = match secret.annotations().get(names::OWNER) {
             None => SecretOwner::Nobody,
-            Some(named) if *named == owner(self.resource) => SecretOwner::This,
+            Some(named) if *named == self.resource.owner() => SecretOwner::This,
             Some(other) => SecretOwner::Other(other.clone()),
         };
         let record = SecretRecord::read(secret.annotations(), self.now);
@@ -115,19 +118,18 @@ impl<'a> Scene<'a> {
             self.view.snapshot.as_ref()?.get(&TokenId::parse(id).ok()?)
         };
         let Some(listed) = named() else { return BTreeSet::new() };
-        let own = owner_id(self.resource);
+        let own = self.resource.owner_id();
         if listed.marker.as_ref().is_some_and(|marker| marker.owner == own) {
             return BTreeSet::new();
         }
-        let uid = self.resource.uid();
-        let others = ctx.tokens.iter().flat_map(Store::state).filter(|other| other.uid() != uid);
-        let taken = others.into_iter().any(|other| names_token(&other, &listed.token, listed.marker.as_ref()));
+        let mut others = ctx.resources().filter(|other| other.uid() != self.resource.uid());
+        let taken = others.any(|other| names_token(&*other, &listed.token, listed.marker.as_ref()));
         taken.then(|| listed.token.id.clone()).into_iter().collect()
     }
 }
 
 /// The raw key in a Secret: under `secret.key`, or, where that was just changed, in another entry that fits the record.
-pub(super) fn key_of(resource: &DataFastAccessToken, secret: &Secret, now: Timestamp) -> Option<Arc<RawKey>> {
+pub(super) fn key_of(resource: &dyn Managed, secret: &Secret, now: Timestamp) -> Option<Arc<RawKey>> {
     let record = SecretRecord::read(secret.annotations(), now);
     let data = secret.data.as_ref()?;
     let parse = |name: &str| {
@@ -146,8 +148,8 @@ pub(super) fn key_of(resource: &DataFastAccessToken, secret: &Secret, now: Times
 }
 
 /// Whether a token is a resource's: its status names it, or its marker says so.
-fn names_token(resource: &DataFastAccessToken, token: &Token, marker: Option<&Marker>) -> bool {
-    status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == owner_id(resource))
+fn names_token(resource: &dyn Managed, token: &Token, marker: Option<&Marker>) -> bool {
+    status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == resource.owner_id())
 }
 
 /// Since when the resource says that something is to be done.
@@ -156,8 +158,8 @@ fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
     Some(reconciling.last_transition_time.0)
 }
 
-pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
-    let Some(status) = &resource.status else { return StatusRecord::default() };
+pub(super) fn status_record(resource: &dyn Managed) -> StatusRecord {
+    let Some(status) = resource.status() else { return StatusRecord::default() };
     let parse = |id: &String| TokenId::parse(id).ok();
     StatusRecord {
         token_id: status.token_id.as_ref().and_then(parse),
@@ -165,6 +167,7 @@ pub(super) fn status_record(resource: &DataFastAccessToken) -> StatusRecord {
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
         ready: status::is_true(&status.conditions, names::READY),
         waiting_since: waiting_since(&status.conditions),
+        issued_at: status.issued_at.as_ref().map(|time| time.0),
         rotate_request: status.rotate_request.as_deref().and_then(Request::parse),
     }
 }

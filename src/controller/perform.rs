@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
+use kube::api::Api;
 use serde_json::json;
 
 use super::memory::Memory;
-use super::observe::{desired, owner_id};
+use super::observe::desired;
+use super::resource::Managed;
 use super::secret::Secrets;
-use super::{Context, Error, token};
+use super::{Context, Error};
 use crate::account::{Account, CallError, View};
-use crate::api::{DataFastAccessToken, names};
+use crate::api::names;
 use crate::datafast::{self, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::observed::Proof;
@@ -34,7 +35,7 @@ pub(super) enum Performed {
 /// One resource at work.
 pub(super) struct Work<'a> {
     pub(super) ctx: &'a Arc<Context>,
-    pub(super) resource: Arc<DataFastAccessToken>,
+    pub(super) resource: Arc<dyn Managed>,
     pub(super) secret: Option<Secret>,
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) account: Arc<Account>,
@@ -46,7 +47,7 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(
         ctx: &'a Arc<Context>,
-        resource: Arc<DataFastAccessToken>,
+        resource: Arc<dyn Managed>,
         memory: Arc<Mutex<Memory>>,
         account: Arc<Account>,
         secrets: Api<Secret>,
@@ -54,12 +55,8 @@ impl<'a> Work<'a> {
         Self { ctx, resource, secret: None, memory, account, secrets: Secrets(secrets), is_outside: false }
     }
 
-    pub(super) fn api(&self) -> Api<DataFastAccessToken> {
-        Api::namespaced(self.ctx.client.clone(), &self.resource.namespace().unwrap_or_default())
-    }
-
     pub(super) fn view(&self) -> View {
-        self.account.view(&token::reference(&self.resource))
+        self.account.view(&self.resource.reference())
     }
 
     pub(super) async fn read_secret(&mut self) -> Result<(), Error> {
@@ -74,7 +71,7 @@ impl<'a> Work<'a> {
         let mut memory = lock(&self.memory);
         let Some(held) = &memory.local.held else { return };
         let is_there = secret.annotations().get(names::ATTEMPT).is_some_and(|attempt| attempt == held.nonce.as_str())
-            && super::observe::key_of(&self.resource, secret, self.ctx.now())
+            && super::observe::key_of(&*self.resource, secret, self.ctx.now())
                 .is_some_and(|key| key.fingerprint(held.token_id.as_str()) == held.key_sha256);
         if is_there {
             memory.let_go();
@@ -85,17 +82,18 @@ impl<'a> Work<'a> {
         match action {
             Action::Rest | Action::Pause => {}
             Action::Claim => self.claim().await?,
-            Action::Record { again, cause, keep } => self.record(again, cause, keep).await?,
+            Action::Record { again, cause, keep, rolls } => self.record(again, cause, keep, rolls).await?,
             Action::Preflight => {
                 let preflight = self.preflight().await?;
                 self.note_preflight(preflight);
             }
-            Action::Send { nonce, cause } => self.send(nonce, cause).await,
+            Action::Send { nonce, cause, rolls } => self.send(nonce, cause, rolls).await,
+            Action::LetGo => lock(&self.memory).let_go(),
             Action::Swap { record } => self.swap(record).await?,
             Action::Rewrite { record } => self.rewrite(record).await?,
             Action::Prove { token_id } => self.prove(token_id).await,
             Action::Revoke { token_id, cause } => self.revoke(token_id, cause).await,
-            Action::Restart { token_id, at } => self.restart(token_id, at).await?,
+            Action::Restart { at } => self.restart(at).await?,
             Action::DeleteSecret => self.delete_secret().await?,
             Action::Release => return self.release().await,
         }
@@ -103,17 +101,15 @@ impl<'a> Work<'a> {
     }
 
     /// One patch of the resource's metadata, refused where anybody changed the resource since it was read.
-    pub(super) async fn patch_metadata(&self, mut metadata: serde_json::Value) -> kube::Result<DataFastAccessToken> {
-        metadata["resourceVersion"] = json!(self.resource.resource_version());
-        let patch = Patch::Merge(json!({ "metadata": metadata }));
-        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        self.api().patch(&self.resource.name_any(), &params, &patch).await
+    pub(super) async fn patch_metadata(&self, mut metadata: serde_json::Value) -> kube::Result<Arc<dyn Managed>> {
+        metadata["resourceVersion"] = json!(self.resource.metadata().resource_version);
+        self.resource.patch(&self.ctx.client, json!({ "metadata": metadata })).await
     }
 
-    pub(super) fn take_over(&mut self, patched: kube::Result<DataFastAccessToken>) -> Result<(), Error> {
+    pub(super) fn take_over(&mut self, patched: kube::Result<Arc<dyn Managed>>) -> Result<(), Error> {
         match patched {
             Ok(resource) => {
-                self.resource = lock(&self.memory).newest(Arc::new(resource));
+                self.resource = lock(&self.memory).newest(resource);
                 Ok(())
             }
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Err(Error::Conflict("the resource")),
@@ -123,7 +119,7 @@ impl<'a> Work<'a> {
 
     pub(super) fn finalizers(&self) -> Vec<String> {
         let mut finalizers = self.resource.finalizers().to_vec();
-        if !finalizers.iter().any(|finalizer| finalizer == names::FINALIZER_REVOKE) {
+        if !self.resource.is_claimed() {
             finalizers.push(names::FINALIZER_REVOKE.into());
         }
         finalizers
@@ -139,7 +135,7 @@ impl<'a> Work<'a> {
     pub(super) async fn call(&self, call: impl Future<Output = ()> + Send + 'static) {
         let mut task = self.ctx.requests.spawn(call);
         if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
-            let (account, this) = (self.account.clone(), token::reference(&self.resource));
+            let (account, this) = (self.account.clone(), self.resource.reference());
             self.ctx.requests.spawn(async move {
                 let _ = task.await;
                 account.wake(this);
@@ -151,8 +147,9 @@ impl<'a> Work<'a> {
         let Some(key) = self.key_in_secret() else { return };
         lock(&self.memory).local.is_calling = true;
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
+        let collection = self.resource.collection();
         self.call(async move {
-            let answer = account.probe(&key).await;
+            let answer = account.probe(&collection, &key).await;
             let mut memory = lock(&memory);
             let at = ctx.now();
             memory.local.is_calling = false;
@@ -172,18 +169,19 @@ impl<'a> Work<'a> {
 
     async fn revoke(&mut self, token_id: TokenId, cause: RevokeCause) {
         if cause == RevokeCause::MadeRoom {
-            let owner = owner_id(&self.resource);
+            let owner = self.resource.owner_id();
             let waiting = Waiting { priority: Priority::MadeRoom, since: self.ctx.now(), owner };
-            self.account.line_up(&token::reference(&self.resource), Some(waiting));
+            self.account.line_up(&self.resource.reference(), Some(waiting));
         }
         lock(&self.memory).local.is_calling = true;
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
-        let about = self.resource.object_ref(&());
+        let (about, kind) = (self.resource.object_reference(), self.resource.kind());
+        let collection = self.resource.collection();
         let listed = self.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
         let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
         self.call(async move {
-            let answer = account.revoke(&token_id).await;
-            if note_revoked(&ctx, &memory, &token_id, cause, &answer) {
+            let answer = account.revoke(&collection, &token_id).await;
+            if note_revoked((&ctx, kind), &memory, &token_id, cause, &answer) {
                 let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
                 let note = format!("Token {token_id}{key} was revoked: {}", cause.as_str());
                 ctx.events.normal(&about, reason, note).await;
@@ -205,8 +203,8 @@ impl<'a> Work<'a> {
     }
 
     async fn release(&mut self) -> Result<Performed, Error> {
-        if desired(&self.resource).abandon {
-            let id = self.resource.status.as_ref().and_then(|status| status.token_id.clone());
+        if desired(&*self.resource).abandon {
+            let id = self.resource.status().and_then(|status| status.token_id.clone());
             let note = match id {
                 Some(id) => {
                     format!("Let go without DataFast, as asked by {}: token {id} is left there", names::ABANDON)
@@ -221,23 +219,23 @@ impl<'a> Work<'a> {
             Err(kube::Error::Api(refusal)) if refusal.is_not_found() => {}
             patched => self.take_over(patched)?,
         }
-        self.account.settled(&token::reference(&self.resource));
+        self.account.settled(&self.resource.reference());
         self.account.look();
         Ok(Performed::Gone)
     }
 
     pub(super) async fn tell(&self, reason: &str, note: &str) {
-        self.ctx.events.normal(&self.resource.object_ref(&()), reason, note.to_owned()).await;
+        self.ctx.events.normal(&self.resource.object_reference(), reason, note.to_owned()).await;
     }
 
     pub(super) async fn warn(&self, reason: &str, note: &str) {
-        self.ctx.events.warning(&self.resource.object_ref(&()), reason, note.to_owned()).await;
+        self.ctx.events.warning(&self.resource.object_reference(), reason, note.to_owned()).await;
     }
 }
 
 /// Takes note of what came of a revocation. Returns whether the token is gone.
 fn note_revoked(
-    ctx: &Context,
+    (ctx, kind): (&Context, &'static str),
     memory: &Mutex<Memory>,
     token_id: &TokenId,
     cause: RevokeCause,
@@ -249,7 +247,7 @@ fn note_revoked(
     match answer {
         Ok(()) => {
             memory.local.denied.remove(token_id);
-            ctx.metrics.revoked(token::KIND, cause.as_str());
+            ctx.metrics.revoked(kind, cause.as_str());
             memory.local.made_room |= cause == RevokeCause::MadeRoom;
             tracing::info!(token_id = token_id.as_str(), cause = cause.as_str(), "revoked a token");
         }

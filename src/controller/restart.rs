@@ -10,7 +10,6 @@ use serde_json::json;
 use super::perform::Work;
 use super::{Error, pauses, words};
 use crate::api::{RolloutTarget, names};
-use crate::datafast::TokenId;
 use crate::lock::lock;
 
 /// What else is to be done for the resource does not wait for longer.
@@ -29,8 +28,8 @@ enum Outcome {
 
 impl Work<'_> {
     /// Restarts all targets, each of them once however often this is done for the same key.
-    pub(super) async fn restart(&mut self, token_id: TokenId, at: Timestamp) -> Result<(), Error> {
-        let targets = &self.resource.spec.rollout_restart;
+    pub(super) async fn restart(&mut self, at: Timestamp) -> Result<(), Error> {
+        let targets = self.resource.terms().rollout_restart;
         let outcomes = join_all(targets.iter().map(async |target| {
             let outcome = tokio::time::timeout(LIMIT, self.restart_one(target, at)).await;
             outcome.unwrap_or_else(|_| Ok(Outcome::Refused("the API server did not answer in time".into())))
@@ -52,7 +51,7 @@ impl Work<'_> {
                 }
             }
         }
-        lock(&self.memory).local.restarted = Some(token_id);
+        lock(&self.memory).local.restarted = Some(at);
         Ok(())
     }
 
@@ -69,7 +68,7 @@ impl Work<'_> {
 
     async fn try_restart(&self, target: &RolloutTarget, at: Timestamp) -> kube::Result<Outcome> {
         let kind = GroupVersionKind::gvk("apps", "v1", &format!("{:?}", target.kind));
-        let namespace = self.resource.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = self.resource.namespace();
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.ctx.client.clone(), namespace, &ApiResource::from_gvk(&kind));
         let workload = api.get(&target.name).await?;

@@ -1,27 +1,29 @@
 //! Wiring: watches, controllers, and an orderly end.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{join_all, select_all};
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::StreamExt;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Config;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::account::AccountContext;
-use super::{Context, account, events, issuing, memory, token};
-use crate::account::{Accounts, Wakeup};
-use crate::api::{DataFastAccessToken, DataFastAccount, names};
+use super::resource::Managed;
+use super::watch::{Controllers, Scope, Triggers, api, follow, stream, watch};
+use super::{Context, account, census, events, issuing, memory, reconcile};
+use crate::account::{Account, Accounts, Wakeup};
+use crate::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey, names};
 use crate::clock::Clock;
+use crate::datafast::Collection;
 use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
 use crate::telemetry::{Health, Metrics};
@@ -59,8 +61,6 @@ pub enum RunError {
     ControllerEnded,
 }
 
-type Watched = (Option<String>, UnboundedSender<ObjectRef<DataFastAccessToken>>);
-
 /// Runs the controllers until `stop`, then finishes what is in hand.
 ///
 /// # Errors
@@ -79,7 +79,7 @@ pub async fn run(
     };
     let (wakeups, woken) = unbounded_channel();
     let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
-    let scopes: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
+    let scopes: Vec<Scope> = match settings.watch_namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
@@ -93,32 +93,19 @@ pub async fn run(
         }
     });
     let account_controller = Controller::for_stream(account_events.applied_objects(), accounts.store);
-    let mut synced = Vec::new();
-    let mut token_controllers = Vec::new();
-    let mut secret_streams: Vec<BoxStream<'static, ObjectRef<DataFastAccessToken>>> = Vec::new();
+    let mut controllers = Controllers::default();
+    let mut secret_events = Vec::new();
     let mut secret_stores = Vec::new();
     for scope in &scopes {
-        let tokens = watch(api::<DataFastAccessToken>(&client, scope), watcher::Config::default());
-        let config = Config::default().concurrency(settings.concurrency);
-        let gone = wakeups.clone();
-        let token_events = tokens.events.inspect(move |event| {
-            if let Ok(watcher::Event::Delete(resource)) = event {
-                let _ = gone.send(Wakeup::ResourceGone {
-                    resource: token::reference(resource),
-                    uid: resource.uid().unwrap_or_default(),
-                    account: resource.account_name().to_owned(),
-                });
-            }
-        });
-        let store = tokens.store.clone();
-        token_controllers
-            .push(Controller::for_stream(token_events.applied_objects(), tokens.store).with_config(config));
+        controllers.add::<DataFastAccessToken>(&client, scope, settings.concurrency, wakeups.clone());
+        controllers.add::<DataFastWebsiteKey>(&client, scope, settings.concurrency, wakeups.clone());
         let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
         let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), ours);
         secret_stores.push(secrets.store);
-        secret_streams.push(owners(secrets.events, store));
-        synced.extend([tokens.synced, secrets.synced]);
+        secret_events.push(secrets.events);
+        controllers.synced.push(secrets.synced);
     }
+    let Controllers { shelves, mut synced, runs, triggers } = controllers;
 
     // Where only some namespaces are looked after, their labels are read one by one.
     let namespaces = settings.watch_namespaces.is_empty().then(|| {
@@ -136,13 +123,13 @@ pub async fn run(
     let (namespaces, namespace_events) = namespaces.unzip();
 
     let ctx = Arc::new(Context {
-        accounts: Accounts::new(wakeups, horizon, settings.clock.clone()),
+        accounts: Accounts::new(wakeups.clone(), horizon, settings.clock.clone()),
         memories: memory::Memories::default(),
         events: events::Events::new(client.clone(), settings.instance.clone()),
         metrics,
         leadership,
         cluster,
-        tokens: token_controllers.iter().map(Controller::store).collect(),
+        shelves,
         account_resources: account_controller.store(),
         namespaces,
         requests: TaskTracker::new(),
@@ -151,30 +138,24 @@ pub async fn run(
     });
 
     let mut running = Vec::new();
-    if let Some(events) = namespace_events {
+    let follow_namespaces = namespace_events.map(FutureExt::boxed);
+    let follow_secrets = secret_events.into_iter().map(|events| follow(events, ctx.clone(), wakeups.clone()).boxed());
+    let counting = ctx.clone();
+    let counting = async move { census::count(&counting).await }.boxed();
+    for following in follow_secrets.chain(follow_namespaces).chain([counting]) {
         let stop = stop.clone();
         running.push(tokio::spawn(async move {
             tokio::select! {
-                () = events => {}
+                () = following => {}
                 () = stop.cancelled() => {}
             }
         }));
     }
-    let (account_trigger, account_woken) = unbounded_channel();
-    let mut watched: Vec<Watched> = Vec::new();
-    for ((controller, secrets), scope) in token_controllers.into_iter().zip(secret_streams).zip(&scopes) {
-        let (trigger, woken) = unbounded_channel();
-        watched.push((scope.clone(), trigger));
-        running.push(tokio::spawn(run_tokens(
-            controller,
-            secrets,
-            woken,
-            accounts_synced.clone(),
-            ctx.clone(),
-            stop.clone(),
-        )));
+    for run in runs {
+        running.push(tokio::spawn(run(ctx.clone(), accounts_synced.clone(), stop.clone())));
     }
-    running.push(tokio::spawn(route(woken, watched, account_trigger, ctx.clone(), stop.clone())));
+    let (account_trigger, account_woken) = unbounded_channel();
+    running.push(tokio::spawn(route(woken, triggers, account_trigger, ctx.clone(), stop.clone())));
     let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores, synced: synced.clone() });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
@@ -218,101 +199,11 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
         }
         tracing::info!(keys = busy.len(), "writing the keys in hand to their Secrets");
         ctx.memories.hurry();
-        let looks = busy.into_iter().map(|resource| token::reconcile(resource, ctx.clone()));
+        let looks = busy.into_iter().map(|resource| reconcile::reconcile(resource, ctx.clone()));
         join_all(looks).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     ctx.requests.wait().await;
-}
-
-fn api<K>(client: &Client, scope: &Option<String>) -> Api<K>
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// A watch: its events, what it has seen, and whether it has seen all there is.
-struct Watch<K: Resource<DynamicType = ()> + 'static> {
-    events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
-    store: Store<K>,
-    /// Cancelled once the first list is in the store. The store's own `wait_until_ready` wakes only the last who waits,
-    /// and the controller is one of them.
-    synced: CancellationToken,
-}
-
-fn watch<K>(api: Api<K>, config: watcher::Config) -> Watch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
-{
-    let writer = Writer::default();
-    let store = writer.as_reader();
-    let synced = CancellationToken::new();
-    let seen = synced.clone();
-    let events = watcher(api, config).default_backoff().reflect(writer).inspect(move |event| match event {
-        Ok(watcher::Event::InitDone) => seen.cancel(),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed: it is taken up again"),
-    });
-    Watch { events: events.boxed(), store, synced }
-}
-
-/// The resources whose Secret changed.
-fn owners(
-    events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
-    resources: Store<DataFastAccessToken>,
-) -> BoxStream<'static, ObjectRef<DataFastAccessToken>> {
-    let touched = events.touched_objects().filter_map(|secret| async move { secret.ok() });
-    touched.flat_map(move |secret| futures::stream::iter(users_of(&secret, &resources))).boxed()
-}
-
-/// The resource that a Secret says is its owner, and, where its annotations were edited, those that name the Secret.
-fn users_of(
-    secret: &PartialObjectMeta<Secret>,
-    resources: &Store<DataFastAccessToken>,
-) -> Vec<ObjectRef<DataFastAccessToken>> {
-    let name = secret.name_any();
-    let owner = owner_of(secret);
-    let is_its_own = |owner: &ObjectRef<_>| resources.get(owner).is_some_and(|resource| resource.secret_name() == name);
-    if owner.as_ref().is_some_and(is_its_own) {
-        return owner.into_iter().collect();
-    }
-    let namespace = secret.namespace();
-    let all = resources.state().into_iter();
-    let named = all.filter(|resource| resource.namespace() == namespace && resource.secret_name() == name);
-    named.map(|resource| ObjectRef::from_obj(&*resource)).chain(owner).collect()
-}
-
-fn owner_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<DataFastAccessToken>> {
-    let (kind, name) = secret.annotations().get(names::OWNER)?.split_once('/')?;
-    (kind == token::KIND).then(|| ObjectRef::new(name).within(&secret.namespace().unwrap_or_default()))
-}
-
-async fn run_tokens(
-    controller: Controller<DataFastAccessToken>,
-    secrets: BoxStream<'static, ObjectRef<DataFastAccessToken>>,
-    woken: UnboundedReceiver<ObjectRef<DataFastAccessToken>>,
-    accounts_synced: CancellationToken,
-    ctx: Arc<Context>,
-    stop: CancellationToken,
-) {
-    // An account that has not been seen yet is not one that is not there.
-    tokio::select! {
-        () = accounts_synced.cancelled() => {}
-        () = stop.cancelled() => return,
-    }
-    controller
-        .reconcile_on(secrets)
-        .reconcile_on(stream(woken))
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(token::reconcile, token::retry, ctx)
-        // What failed has been logged where it failed.
-        .for_each(|_| async {})
-        .await;
 }
 
 async fn run_accounts(
@@ -339,26 +230,20 @@ async fn run_accounts(
         .await;
 }
 
-fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
-    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
-        .boxed()
-}
-
 /// A resource that was deleted without us: a key in hand for it has nowhere to go.
-fn give_up(ctx: &Arc<Context>, uid: &str, account: Arc<crate::account::Account>) {
+fn give_up(ctx: &Arc<Context>, uid: &str, collection: Collection, account: Arc<Account>) {
     let Some(token_id) = ctx.memories.take(uid) else { return };
-    ctx.requests.spawn(async move { issuing::give_up(&account, &token_id).await });
+    ctx.requests.spawn(async move { issuing::give_up(&account, &collection, &token_id).await });
 }
 
 /// Hands wake-ups to the controller that looks after the object.
 async fn route(
     mut woken: UnboundedReceiver<Wakeup>,
-    watched: Vec<Watched>,
+    triggers: Triggers,
     accounts: UnboundedSender<ObjectRef<DataFastAccount>>,
     ctx: Arc<Context>,
     stop: CancellationToken,
 ) {
-    let by_namespace: HashMap<Option<String>, _> = watched.into_iter().collect();
     loop {
         let wakeup = tokio::select! {
             wakeup = woken.recv() => wakeup,
@@ -370,30 +255,24 @@ async fn route(
                 let _ = accounts.send(ObjectRef::new(&name));
             }
             Some(Wakeup::NamespaceChanged(namespace)) => {
-                let users = ctx.tokens.iter().flat_map(Store::state);
-                let concerned = |user: &Arc<DataFastAccessToken>| {
-                    user.namespace().as_deref() == Some(&namespace) && ctx.selector_of(user.account_name()).is_some()
+                let concerned = |user: &Arc<dyn Managed>| {
+                    user.namespace() == namespace && ctx.selector_of(user.account_name()).is_some()
                 };
-                for user in users.filter(concerned) {
-                    ctx.accounts.get(user.account_name()).wake(token::reference(&user));
+                for user in ctx.resources().filter(concerned) {
+                    ctx.accounts.get(user.account_name()).wake(user.reference());
                 }
             }
             Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
             Some(Wakeup::ResourceGone { resource, uid, account }) => {
                 let account = ctx.accounts.get(&account);
-                give_up(&ctx, &uid, account.clone());
+                give_up(&ctx, &uid, resource.collection.clone(), account.clone());
                 account.settled(&resource);
                 // Another one of its namespace may be allowed now.
                 account.wake_news();
                 // Its finalizer may have waited for this resource.
                 account.look();
             }
-            Some(Wakeup::Resource(resource)) => {
-                let trigger = by_namespace.get(&Some(resource.namespace.clone())).or(by_namespace.get(&None));
-                if let Some(trigger) = trigger {
-                    let _ = trigger.send(ObjectRef::new(&resource.name).within(&resource.namespace));
-                }
-            }
+            Some(Wakeup::Resource(resource)) => triggers.wake(&resource),
         }
     }
 }

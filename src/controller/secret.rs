@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
-use kube::{Resource, ResourceExt};
 
+use super::resource::Managed;
 use crate::account::View;
-use crate::api::{DataFastAccessToken, names};
+use crate::api::names;
 use crate::datafast::RawKey;
 use crate::issue::record::SecretRecord;
 
 /// What a Secret is made from.
 pub(crate) struct Recipe<'a> {
-    resource: &'a DataFastAccessToken,
+    resource: &'a dyn Managed,
     record: &'a SecretRecord,
     key: &'a RawKey,
     /// As DataFast shows the key, or would show it.
@@ -23,33 +24,23 @@ pub(crate) struct Recipe<'a> {
     base_url: &'a str,
 }
 
-/// `<Kind>/<name>` of the resource that a Secret belongs to.
-pub(crate) fn owner(resource: &DataFastAccessToken) -> String {
-    format!("{}/{}", DataFastAccessToken::kind(&()), resource.name_any())
-}
-
 impl<'a> Recipe<'a> {
     /// For a token of an account.
-    pub(crate) fn new(
-        resource: &'a DataFastAccessToken,
-        record: &'a SecretRecord,
-        key: &'a RawKey,
-        account: &'a View,
-    ) -> Self {
+    pub(crate) fn new(resource: &'a dyn Managed, record: &'a SecretRecord, key: &'a RawKey, account: &'a View) -> Self {
         let listed = record.token_id.as_ref().and_then(|id| account.snapshot.as_ref()?.get(id));
         let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
         Self { resource, record, key, display_key, base_url: account.base_url.as_deref().unwrap_or_default() }
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.resource.spec.secret.labels.clone();
+        let mut labels = self.resource.terms().secret.labels.clone();
         labels.insert(names::MANAGED_BY.into(), names::MANAGER.into());
         labels
     }
 
     fn annotations(&self) -> BTreeMap<String, String> {
-        let mut annotations = self.resource.spec.secret.annotations.clone();
-        annotations.insert(names::OWNER.into(), owner(self.resource));
+        let mut annotations = self.resource.terms().secret.annotations.clone();
+        annotations.insert(names::OWNER.into(), self.resource.owner());
         let record = self.record.annotations().into_iter();
         annotations.extend(record.filter_map(|(name, value)| Some((name.to_owned(), value?))));
         annotations
@@ -63,7 +54,7 @@ impl<'a> Recipe<'a> {
             ("DISPLAY_KEY", &self.display_key),
             ("BASE_URL", self.base_url),
         ];
-        let templates = self.resource.spec.secret.data.iter();
+        let templates = self.resource.terms().secret.data.iter();
         let mut data: BTreeMap<_, _> =
             templates.map(|(name, template)| (name.clone(), ByteString(expand(template, &values).into()))).collect();
         let key = self.key.expose().as_bytes().to_vec();
@@ -77,7 +68,7 @@ impl<'a> Recipe<'a> {
         let mut secret = existing.cloned().unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
                 name: Some(self.resource.secret_name()),
-                namespace: self.resource.namespace(),
+                namespace: Some(self.resource.namespace().to_owned()),
                 ..ObjectMeta::default()
             },
             type_: Some("Opaque".into()),

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 
 use super::perform::Work;
+use super::resource::Managed;
 use super::{Context, Error};
-use crate::api::DataFastAccessToken;
 use crate::issue::allow::{Allow, Standing};
 
 impl Context {
@@ -29,7 +28,7 @@ impl Work<'_> {
             self.is_outside = false;
             return Ok(());
         };
-        let name = self.resource.namespace().unwrap_or_default();
+        let name = self.resource.namespace().to_owned();
         // A namespace that was just created may not be in the store yet.
         let seen = self.ctx.namespaces.as_ref().and_then(|store| store.get(&ObjectRef::new(&name)));
         let labels = match seen {
@@ -60,18 +59,18 @@ impl Work<'_> {
     /// How many resources of the namespace that ask the same account were there before this one.
     fn earlier(&self) -> usize {
         let resource = &*self.resource;
-        let is_earlier = |other: &DataFastAccessToken| {
-            other.meta().deletion_timestamp.is_none()
+        let is_earlier = |other: &dyn Managed| {
+            !other.is_deleted()
                 && other.namespace() == resource.namespace()
                 && other.account_name() == resource.account_name()
+                && other.collection() == resource.collection()
                 && seniority(other) < seniority(resource)
         };
-        let all = self.ctx.tokens.iter().flat_map(Store::state);
-        all.filter(|other| is_earlier(other)).count()
+        self.ctx.resources().filter(|other| is_earlier(&**other)).count()
     }
 }
 
 /// Who was there first. Of those of one second, always the same one.
-fn seniority(resource: &DataFastAccessToken) -> (Option<jiff::Timestamp>, Option<String>) {
-    (resource.creation_timestamp().map(|time| time.0), resource.uid())
+fn seniority(resource: &dyn Managed) -> (Option<jiff::Timestamp>, &str) {
+    (resource.created(), resource.uid())
 }

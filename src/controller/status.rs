@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
-
-use crate::api::{DataFastAccessToken, DataFastAccessTokenStatus, Retiring, names};
+use super::resource::Managed;
+use crate::api::{KeyStatus, Retiring, names};
 use crate::datafast::TokenId;
 use crate::issue::facts::{self, Facts, Mirror, last_used};
 use crate::issue::snapshot::Listed;
@@ -64,27 +64,27 @@ pub(super) fn time(at: Timestamp) -> Time {
 
 /// A resource's status: the verdict, and a mirror of the record and of DataFast's list.
 pub(super) fn status(
-    resource: &DataFastAccessToken,
+    resource: &dyn Managed,
     verdict: &Verdict,
     facts: &Facts<'_>,
     last_used_written: Option<Timestamp>,
     now: Timestamp,
-) -> DataFastAccessTokenStatus {
-    let before = resource.status.clone().unwrap_or_default();
+) -> KeyStatus {
+    let before = resource.status().cloned().unwrap_or_default();
     let say = Say {
         ready: verdict.ready,
         reconciling: verdict.reason.is_reconciling(),
         stalled: verdict.reason.is_stalled(),
         reason: verdict.reason.as_str(),
         message: &verdict.message,
-        generation: resource.metadata.generation,
+        generation: resource.metadata().generation,
         now,
     };
     let used = |shown: Option<&Time>, listed: &Listed| {
         last_used(shown.map(|time| time.0), listed.token.last_used_at, last_used_written, now).map(time)
     };
-    let mut status = DataFastAccessTokenStatus {
-        observed_generation: resource.metadata.generation,
+    let mut status = KeyStatus {
+        observed_generation: resource.metadata().generation,
         conditions: conditions(&before.conditions, &say),
         secret_name: Some(resource.secret_name()),
         issued_at: facts.issued_at.map(time),
@@ -149,11 +149,6 @@ where
         Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(None),
         other => Ok(Some(other?)),
     }
-}
-
-/// The name of a resource, for logs.
-pub(super) fn name(resource: &DataFastAccessToken) -> String {
-    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 #[cfg(test)]

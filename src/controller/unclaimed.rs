@@ -9,7 +9,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
 use super::Context;
-use super::observe::{owner_id, status_record};
+use super::observe::status_record;
 use crate::api::names;
 use crate::issue::marker::{Nonce, OwnerId};
 use crate::issue::record::{Log, SecretRecord};
@@ -30,26 +30,26 @@ pub(super) struct Tally<'a> {
 }
 
 /// What all resources' records name, whatever their account: two account resources may lead to one DataFast account.
-struct Claims {
+pub(super) struct Claims {
     ids: BTreeMap<String, bool>,
     attempts: BTreeSet<(OwnerId, Nonce)>,
 }
 
 impl Claims {
-    fn read(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>], now: Timestamp) -> Self {
+    pub(super) fn read(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>], now: Timestamp) -> Self {
         let mut claims = Self { ids: BTreeMap::new(), attempts: BTreeSet::new() };
         let mut owners = BTreeMap::new();
-        for resource in ctx.tokens.iter().flat_map(Store::state) {
-            let status = status_record(&resource);
+        for resource in ctx.resources() {
+            let status = status_record(&*resource);
             claims.ids.extend(status.retiring.iter().map(|id| (id.to_string(), true)));
             claims.ids.extend(status.token_id.iter().map(|id| (id.to_string(), false)));
-            let owner = owner_id(&resource);
+            let owner = resource.owner_id();
             let log = Log::read(resource.annotations(), now);
             claims.attempts.extend(log.0.into_iter().map(|attempt| (owner.clone(), attempt.nonce)));
-            let memory = ctx.memories.known(&resource.uid().unwrap_or_default());
+            let memory = ctx.memories.known(resource.uid());
             let in_hand = memory.and_then(|memory| lock(&memory).local.held.as_ref().map(|held| held.nonce.clone()));
             claims.attempts.extend(in_hand.map(|nonce| (owner.clone(), nonce)));
-            owners.insert((resource.namespace().unwrap_or_default(), super::secret::owner(&resource)), owner);
+            owners.insert((resource.namespace().to_owned(), resource.owner()), owner);
         }
         for secret in secrets.iter().flat_map(Store::state) {
             let Some(named) = secret.annotations().get(names::OWNER) else { continue };
@@ -60,31 +60,25 @@ impl Claims {
         }
         claims
     }
-}
 
-/// Counts an account's tokens.
-pub(super) fn tally<'a>(
-    ctx: &Context,
-    secrets: &[Store<PartialObjectMeta<Secret>>],
-    snapshot: &'a Snapshot,
-    now: Timestamp,
-) -> Tally<'a> {
-    let claims = Claims::read(ctx, secrets, now);
-    let mut tally = Tally::default();
-    // With a part of the cluster out of sight, a token that nobody seems to claim may be somebody's.
-    let sees_all = ctx.settings.watch_namespaces.is_empty();
-    for listed in snapshot.tokens() {
-        let marker = listed.marker.as_ref().filter(|marker| marker.cluster == ctx.cluster);
-        let claimed = marker.is_some_and(|m| claims.attempts.contains(&(m.owner.clone(), m.nonce.clone())));
-        match claims.ids.get(listed.token.id.as_str()) {
-            Some(true) => tally.retiring += 1,
-            Some(false) => tally.managed += 1,
-            None if claimed => tally.managed += 1,
-            None if marker.is_some() && sees_all && !is_young(ctx, listed, now) => tally.unclaimed.push(listed),
-            None => tally.foreign += 1,
+    /// Counts the tokens of a list.
+    pub(super) fn tally<'a>(&self, ctx: &Context, snapshot: &'a Snapshot, now: Timestamp) -> Tally<'a> {
+        let mut tally = Tally::default();
+        // With a part of the cluster out of sight, a token that nobody seems to claim may be somebody's.
+        let sees_all = ctx.settings.watch_namespaces.is_empty();
+        for listed in snapshot.tokens() {
+            let marker = listed.marker.as_ref().filter(|marker| marker.cluster == ctx.cluster);
+            let claimed = marker.is_some_and(|m| self.attempts.contains(&(m.owner.clone(), m.nonce.clone())));
+            match self.ids.get(listed.token.id.as_str()) {
+                Some(true) => tally.retiring += 1,
+                Some(false) => tally.managed += 1,
+                None if claimed => tally.managed += 1,
+                None if marker.is_some() && sees_all && !is_young(ctx, listed, now) => tally.unclaimed.push(listed),
+                None => tally.foreign += 1,
+            }
         }
+        tally
     }
-    tally
 }
 
 /// What is recorded of a token just issued may not have reached our watches yet.

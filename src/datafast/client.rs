@@ -8,15 +8,11 @@ use jiff::Timestamp;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect, retry};
 
+use super::collection::{Collection, Verb};
 use super::error::Error;
 use super::exchange::{Answer, Body, Failure, authorization, read, reason};
 use super::wire::{self, Status, Unreadable};
 use super::{Issued, NewToken, RawKey, Token, TokenId};
-
-const LIST: &str = "list_access_tokens";
-const CREATE: &str = "create_access_token";
-const DELETE: &str = "delete_access_token";
-const GET_ACCOUNT: &str = "get_account";
 
 /// How long an idle connection is kept: shorter than servers and proxies commonly keep theirs, so that a request
 /// seldom meets a connection that the other side is closing.
@@ -115,34 +111,45 @@ impl Client {
         Ok(Self { http, base_url, credential, observer, limits })
     }
 
-    /// Lists every access token of the account.
+    /// Lists a collection.
     ///
     /// # Errors
     /// Any failure of the call; an answer that is not wholly a list is [`Error::Unavailable`].
-    pub async fn list_access_tokens(&self) -> Result<Vec<Token>, Error> {
-        let request = self.request(Method::GET, "/access-tokens");
-        let body = self.call(LIST, request, &self.credential).await?;
-        readable(wire::list(&body))
+    pub async fn list(&self, collection: &Collection) -> Result<Vec<Token>, Error> {
+        let request = self.request(Method::GET, &collection.path());
+        let body = self.call(collection.operation(Verb::List), request, &self.credential).await?;
+        readable(wire::list(&body, collection))
     }
 
-    /// Creates an access token. Dropping the future does not undo it.
+    /// Creates a token. Dropping the future does not undo it.
     ///
     /// # Errors
     /// Any failure of the call; [`Error::effect`] tells whether a token may exist now.
-    pub async fn create_access_token(&self, token: &NewToken) -> Result<Issued, Error> {
-        let request = self.request(Method::POST, "/access-tokens");
-        let request = request.header(CONTENT_TYPE, "application/json").body(wire::new_token(token));
-        let body = self.call(CREATE, request, &self.credential).await.map_err(full_by_message)?;
-        readable(wire::issued(&body, token))
+    pub async fn create(&self, collection: &Collection, token: &NewToken) -> Result<Issued, Error> {
+        let request = self.request(Method::POST, &collection.path());
+        let request = request.header(CONTENT_TYPE, "application/json").body(wire::new_token(collection, token));
+        let body = self.call(collection.operation(Verb::Create), request, &self.credential).await;
+        readable(wire::issued(&body.map_err(full_by_message)?, token, None))
     }
 
-    /// Deletes an access token.
+    /// Gives a token another key; its old one ends at once. `token` is what is known of it. Dropping the future does not
+    /// undo it.
+    ///
+    /// # Errors
+    /// Any failure of the call; [`Error::effect`] tells whether the old key may have ended.
+    pub async fn roll(&self, collection: &Collection, id: &TokenId, token: &NewToken) -> Result<Issued, Error> {
+        let request = self.request(Method::PUT, &format!("{}/{id}", collection.path()));
+        let body = self.call(collection.operation(Verb::Roll), request, &self.credential).await?;
+        readable(wire::issued(&body, token, Some(id)))
+    }
+
+    /// Deletes a token.
     ///
     /// # Errors
     /// Any failure of the call; [`Error::NotFound`] also where another credential created the token.
-    pub async fn delete_access_token(&self, id: &TokenId) -> Result<(), Error> {
-        let request = self.request(Method::DELETE, &format!("/access-tokens/{id}"));
-        let body = self.call(DELETE, request, &self.credential).await?;
+    pub async fn delete(&self, collection: &Collection, id: &TokenId) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &format!("{}/{id}", collection.path()));
+        let body = self.call(collection.operation(Verb::Delete), request, &self.credential).await?;
         readable(wire::acknowledged(&body))
     }
 
@@ -151,8 +158,9 @@ impl Client {
     /// # Errors
     /// Where the answer proves neither: only success and a missing permission (403), in DataFast's own words, come after
     /// the key was recognized. Any page in between can answer 200, and any router 404.
-    pub async fn probe(&self, key: &RawKey) -> Result<bool, Error> {
-        let answer = self.send(GET_ACCOUNT, self.request(Method::GET, "/account"), key).await?;
+    pub async fn probe(&self, collection: &Collection, key: &RawKey) -> Result<bool, Error> {
+        let request = self.request(Method::GET, &collection.probe_path());
+        let answer = self.send(collection.operation(Verb::Probe), request, key).await?;
         let status = wire::status(&answer.body);
         match self.judge(answer, key) {
             Err(Error::CredentialsRejected { .. }) => Ok(false),

@@ -4,6 +4,7 @@
 //! elsewhere; [`Error::effect`] tells what a failed request may have done.
 
 mod client;
+mod collection;
 mod error;
 mod exchange;
 mod raw_key;
@@ -14,6 +15,7 @@ mod wire;
 mod tests;
 
 pub use client::{Client, Limits, Observe, SetupError};
+pub use collection::Collection;
 pub use error::{Effect, Error};
 pub use raw_key::{InvalidKey, RawKey};
 pub use token::{InvalidTokenId, Issued, NewToken, Token, TokenId};

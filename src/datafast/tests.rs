@@ -5,6 +5,7 @@ mod environment;
 mod faults;
 mod keys;
 mod requests;
+mod website_keys;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use datafast_sandbox::{Account, AccountOptions, Options, Sandbox};
 
-use super::{Client, Limits, NewToken, Observe, RawKey};
+use super::{Client, Collection, Limits, NewToken, Observe, RawKey};
 
 /// Writes down what the client tells.
 #[derive(Default)]
@@ -39,6 +40,7 @@ struct World {
     recorder: Arc<Recorder>,
 }
 
+const TOKENS: Collection = Collection::AccessTokens;
 const LIMITS: Limits = Limits { connect: Duration::from_secs(5), total: Duration::from_millis(1500), body: 1 << 20 };
 
 impl World {

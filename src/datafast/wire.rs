@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::quote;
-use super::{Issued, NewToken, RawKey, Token, TokenId};
+use super::{Collection, Issued, NewToken, RawKey, Token, TokenId};
 
 /// An answer that cannot be read, and why; never with a piece of it, which may be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,36 +27,57 @@ const NO_ID: Unreadable = Unreadable("the answer has a token without a usable id
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// The body of a create.
-pub(super) fn new_token(token: &NewToken) -> Vec<u8> {
+pub(super) fn new_token(collection: &Collection, token: &NewToken) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body<'a> {
         name: &'a str,
+        #[serde(flatten)]
+        scope: Option<Scope<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Scope<'a> {
         permissions: &'a BTreeSet<String>,
         website_ids: &'a BTreeSet<String>,
     }
-    let body = Body { name: &token.name, permissions: &token.permissions, website_ids: &token.website_ids };
+    let scope = match collection {
+        Collection::AccessTokens => Some(Scope { permissions: &token.permissions, website_ids: &token.website_ids }),
+        // What a website key may do is not for its creator to choose.
+        Collection::WebsiteKeys(_) => None,
+    };
     // Strings and sets of strings always serialize.
-    serde_json::to_vec(&body).unwrap_or_default()
+    serde_json::to_vec(&Body { name: &token.name, scope }).unwrap_or_default()
 }
 
 /// Reads a list. One token that cannot be read makes the whole list unreadable: without that token it would look
 /// deleted, and be issued again.
-pub(super) fn list(body: &[u8]) -> Result<Vec<Token>, Unreadable> {
-    success(body)?.into_iter().map(|object| listed(&object.rest)).collect()
+pub(super) fn list(body: &[u8], collection: &Collection) -> Result<Vec<Token>, Unreadable> {
+    let mut tokens: Vec<Token> =
+        success(body)?.into_iter().map(|object| listed(&object.rest)).collect::<Result<_, _>>()?;
+    if let Collection::WebsiteKeys(website) = collection {
+        for token in &mut tokens {
+            (token.permissions, token.website_ids) = (BTreeSet::new(), BTreeSet::from([website.clone()]));
+        }
+    }
+    Ok(tokens)
 }
 
-/// Reads a create's answer. All but the id may be missing or odd: what matters is not to lose the key, nor the id by
-/// which a token without a key can be revoked.
-pub(super) fn issued(body: &[u8], asked: &NewToken) -> Result<Issued, Unreadable> {
+/// Reads the answer to a create, or to a roll of the token `rolled`. All but the id may be missing or odd: what matters
+/// is not to lose the key, nor the id by which a token without a key can be revoked.
+pub(super) fn issued(body: &[u8], asked: &NewToken, rolled: Option<&TokenId>) -> Result<Issued, Unreadable> {
     let mut data = success(body)?;
     let (Some(object), true) = (data.pop(), data.is_empty()) else {
-        return Err(Unreadable("the answer to a create is not one token"));
+        return Err(Unreadable("the answer is not one token"));
     };
     let Object { key, rest } = object;
+    let id = match (id(&rest), rolled) {
+        (Ok(id), Some(rolled)) if id != *rolled => return Err(Unreadable("the answer is about another token")),
+        (id, rolled) => id.or(rolled.cloned().ok_or(NO_ID))?,
+    };
     let display_key = field(&rest, "displayKey").ok().flatten();
     let token = Token {
-        id: id(&rest)?,
+        id,
         name: field(&rest, "name").ok().flatten().or_else(|| Some(asked.name.clone())),
         display_key: display_key.or_else(|| key.as_ref().map(RawKey::mask)).unwrap_or_default(),
         permissions: field(&rest, "permissions").ok().flatten().unwrap_or_else(|| asked.permissions.clone()),

@@ -40,6 +40,8 @@ pub enum Action {
         cause: Cause,
         /// What stays in the log before it.
         keep: Vec<Attempt>,
+        /// The token that is to get another key; none: a new token.
+        rolls: Option<TokenId>,
     },
     /// Dry-run the Secret for an attempt that is in the log already.
     Preflight,
@@ -49,7 +51,11 @@ pub enum Action {
         nonce: Nonce,
         /// Why.
         cause: Cause,
+        /// The token that is to get another key; none: a new token.
+        rolls: Option<TokenId>,
     },
+    /// Forget the key that this process holds: its token stays, and gets another one.
+    LetGo,
     /// Write the Secret with the key that this process holds.
     Swap {
         /// Its annotations.
@@ -74,9 +80,7 @@ pub enum Action {
     },
     /// Have the workloads that read the Secret restarted, for it has a new key.
     Restart {
-        /// The token of that key.
-        token_id: TokenId,
-        /// When the Secret got it.
+        /// When it got that.
         at: Timestamp,
     },
     /// Delete the Secret.
@@ -219,7 +223,7 @@ fn request_under_way(look: &Look<'_>) -> Option<Decision> {
     look.wait(look.at_work(), "Waiting for DataFast's answer", Wake::default())
 }
 
-fn key_held(look: &Look<'_>) -> Option<Decision> {
+pub(super) fn key_held(look: &Look<'_>) -> Option<Decision> {
     let held = look.seen.local.held.as_ref()?;
     let give_up_at = held.since.saturating_add(UNDELIVERABLE).unwrap_or(Timestamp::MAX);
     let superseded = look.seen.log.current().is_none_or(|current| current.nonce != held.nonce);
@@ -228,7 +232,10 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
     let is_over = look.has_expired() && !look.desired.suspended;
     if superseded || is_over || is_refused && look.now >= give_up_at {
         let revoke = Action::Revoke { token_id: held.token_id.clone(), cause: RevokeCause::Undeliverable };
-        return look.closed().or_else(|| look.act(revoke));
+        return match held.rolled {
+            true => look.act(Action::LetGo),
+            false => look.closed().or_else(|| look.act(revoke)),
+        };
     }
     if let Holding::Foreign(why) = &look.holding {
         return look.wait(Reason::SecretConflict, conflict(look, why), Wake::at(give_up_at.min(look_again(look))));
@@ -246,19 +253,21 @@ fn key_held(look: &Look<'_>) -> Option<Decision> {
     }
 }
 
-/// After each swap that took another key's place. Until status names the token, it is not known to be done: doing it
+/// After each swap that took another key's place. Until status tells of the key, it is not known to be done: doing it
 /// again changes nothing.
 fn restarts(look: &Look<'_>) -> Option<Decision> {
     let token_id = &look.listed().filter(|_| look.desired.restarts)?.token.id;
     let record = look.seen.secret_record()?;
-    let named = look.seen.status.token_id.as_ref();
+    let at = record.issued_at?;
+    let status = &look.seen.status;
+    let named = status.token_id.as_ref();
     let attempt = record.attempt.as_ref().and_then(|nonce| look.seen.log.get(nonce));
     let is_first = attempt.map_or(named.is_none(), |attempt| attempt.cause == Cause::New);
-    let is_done = named == Some(token_id) || look.seen.local.restarted.as_ref() == Some(token_id);
-    if is_first || is_done {
+    let is_told = named == Some(token_id) && status.issued_at.is_none_or(|told| at.as_second() <= told.as_second());
+    if is_first || is_told || look.seen.local.restarted == Some(at) {
         return None;
     }
-    look.act(Action::Restart { token_id: token_id.clone(), at: record.issued_at? })
+    look.act(Action::Restart { at })
 }
 
 fn suspended(look: &Look<'_>) -> Option<Decision> {
@@ -343,7 +352,13 @@ fn wanted_record(look: &Look<'_>, listed: &Listed) -> Option<SecretRecord> {
     let SecretView::Present(facts) = &look.seen.secret else { return None };
     let key = facts.key.as_ref()?;
     let id = &listed.token.id;
-    let attempt = look.seen.attempt_of(listed).cloned();
+    // Its present key may be another than the one that it was made with.
+    let rolled = facts
+        .record
+        .attempt
+        .clone()
+        .filter(|nonce| look.seen.log.get(nonce).is_some_and(|attempt| attempt.rolls.as_ref() == Some(id)));
+    let attempt = rolled.or_else(|| look.seen.attempt_of(listed).cloned());
     let recorded = attempt.as_ref().and_then(|nonce| look.seen.log.get(nonce)).map(|a| a.at);
     // DataFast's clock may be wrong, and a time of the future would not be read back: it would be written for ever.
     let known = recorded.or(listed.token.created_at).filter(|at| *at <= look.now);

@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
-use super::decide::{Action, Decision, RevokeCause, Wake, prove};
+use super::decide::{Action, Decision, RevokeCause, Wake, key_held, prove};
 use super::holding::Holding;
+use super::issuing::token_needed;
 use super::look::Look;
 use super::marker::Nonce;
 use super::observed::{SecretFacts, SecretOwner, SecretView};
@@ -26,6 +27,11 @@ pub(super) fn decide(look: &Look<'_>) -> Decision {
         && let Some(mut decision) = prove(look, id)
     {
         decision.verdict.message = format!("Deletion waits for the token to be revoked. {}", decision.verdict.message);
+        return decision;
+    }
+    if let Some(mut decision) = finish_roll(look) {
+        decision.verdict.message =
+            format!("Deletion waits for the Secret to have its key. {}", decision.verdict.message);
         return decision;
     }
     let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
@@ -79,6 +85,29 @@ pub(super) fn expired(look: &Look<'_>) -> Option<Decision> {
         }
         None if is_record => look.act(Action::DeleteSecret),
         None => look.wait(Reason::Expired, format!("{over}: for a new token, raise it"), Wake::default()),
+    }
+}
+
+/// A Secret that stays is not left with a key that ended when its token got another one.
+fn finish_roll(look: &Look<'_>) -> Option<Decision> {
+    let seen = look.seen;
+    if !look.desired.retain || look.desired.abandon || look.has_expired() || seen.secret_record().is_none() {
+        return None;
+    }
+    if seen.local.held.as_ref().is_some_and(|held| held.rolled) {
+        return key_held(look);
+    }
+    let lost = seen.lost_roll().filter(|_| look.forbidden().is_none())?;
+    if look.has_lost_key() {
+        return token_needed(look).filter(|_| look.rolls.is_some());
+    }
+    let at = lost.at.saturating_add(seen.horizon).unwrap_or(Timestamp::MAX);
+    match seen.account.snapshot.is_some_and(|snapshot| snapshot.begun() >= at) {
+        true => None,
+        false => look.closed().or_else(|| {
+            let what = format!("Until {at:.0} an unanswered request may still give its token another one");
+            look.wait(Reason::Issuing, what, Wake::list(at))
+        }),
     }
 }
 
@@ -160,7 +189,9 @@ fn unresolved(look: &Look<'_>) -> Option<Timestamp> {
         let nonce = record.attempt.clone().filter(|nonce| seen.log.get(nonce).is_none())?;
         Some((nonce, record.issued_at.unwrap_or(Timestamp::MIN)))
     });
-    let logged = seen.log.0.iter().map(|attempt| (attempt.nonce.clone(), attempt.at));
+    // Another key for a token makes none.
+    let logged = seen.log.0.iter().filter(|attempt| attempt.rolls.is_none());
+    let logged = logged.map(|attempt| (attempt.nonce.clone(), attempt.at));
     let open = logged.chain(in_secret).filter(is_open);
     open.map(|(_, at)| at.saturating_add(seen.horizon).unwrap_or(Timestamp::MAX)).max()
 }

@@ -88,10 +88,16 @@ pub fn facts<'a>(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -
         tokens.into_iter().filter_map(entry).filter(others).collect()
     });
     let expires_at = desired.expiry.as_ref().map(Expiry::at);
+    // It tells which key status is about: that of the token that status names.
+    let issued_at = match token {
+        Mirror::Is(_) => seen.secret_record().and_then(|record| record.issued_at),
+        Mirror::Keep => seen.status.issued_at,
+        Mirror::Nothing => None,
+    };
     let next_rotation_at = seen.next_rotation(&desired.rotation);
     Facts {
         token,
-        issued_at: seen.secret_record().and_then(|record| record.issued_at),
+        issued_at,
         // What has ended by then is not replaced.
         next_rotation_at: next_rotation_at.filter(|at| expires_at.is_none_or(|end| *at < end)),
         expires_at,

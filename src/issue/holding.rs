@@ -61,7 +61,12 @@ impl<'a> Observed<'a> {
         let by_key = || self.own_tokens().find(|listed| key.fits(&listed.token.display_key) == Some(true));
         let listed = by_attempt().or_else(by_id).or_else(|| record.token_id.is_none().then(by_key).flatten());
         match listed {
-            Some(listed) if key.fits(&listed.token.display_key) == Some(false) => Holding::Nothing,
+            Some(listed) if key.fits(&listed.token.display_key) == Some(false) => {
+                match self.is_rolled_lately(record, snapshot) {
+                    true => Holding::Unconfirmed(Some(&listed.token.id)),
+                    false => Holding::Nothing,
+                }
+            }
             Some(listed) if self.licence(listed) => Holding::Live(listed),
             Some(listed) => match self.import_obstacle(listed, key) {
                 None => Holding::Unproven(listed),

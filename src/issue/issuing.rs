@@ -27,7 +27,7 @@ pub(super) fn token_needed(look: &Look<'_>) -> Option<Decision> {
 /// Where an account limits what a namespace may have, no resource has more than one former token: else one of them could
 /// take all slots by being rotated again and again.
 fn share_is_used(look: &Look<'_>, cause: Cause) -> Option<Decision> {
-    look.seen.account.allow?.most_per_namespace?;
+    look.seen.account.allow?.most_per_namespace.filter(|_| look.rolls.is_none())?;
     if !matches!(cause, Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue) {
         return None;
     }
@@ -66,7 +66,8 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 }
 
 fn no_slot(look: &Look<'_>) -> Option<Decision> {
-    let slots = look.seen.account.slots.as_ref()?;
+    // Another key for the same token needs none.
+    let slots = look.seen.account.slots.as_ref().filter(|_| look.rolls.is_none())?;
     let waiting = waiting(look);
     let ahead = slots.ahead_of(&waiting);
     let is_served = i64::try_from(ahead).is_ok_and(|ahead| slots.free > ahead);
@@ -85,15 +86,14 @@ fn no_slot(look: &Look<'_>) -> Option<Decision> {
     }
     let remedy = match (look.works, look.makes_room()) {
         (true, false) => {
-            "The old token goes on working. Delete a token of the account, or set spec.rotation.whenFull to RevokeFirst"
+            "The old token goes on working. Delete a token there, or set spec.rotation.whenFull to RevokeFirst"
         }
-        _ => "It goes on when a token of the account is deleted",
+        _ => "It goes on when a token there is deleted",
     };
-    let message = format!(
-        "DataFastAccount {:?} has no free slot: place {} in the queue. {remedy}",
-        look.seen.names.account,
-        ahead + 1
-    );
+    let account = look.seen.names.account;
+    let website = look.seen.names.website.map(|website| format!("Website {website} of ")).unwrap_or_default();
+    let message =
+        format!("{website}DataFastAccount {account:?} has no free slot: place {} in the queue. {remedy}", ahead + 1);
     look.wait(Reason::WaitingForSlot, message, Wake { slot: Some(waiting), news: true, ..Wake::default() })
 }
 
@@ -131,8 +131,9 @@ fn unsent<'a>(look: &Look<'a>) -> Option<(&'a Unsent, &'a Attempt)> {
 /// Whether nothing is left to do but to send the request.
 pub(super) fn may_send(look: &Look<'_>) -> bool {
     let held_up = |cause| rejected(look).or_else(|| throttled(look, cause)).is_some();
-    let is_ready =
-        |(unsent, current): (&Unsent, &Attempt)| unsent.preflight == Preflight::Passed && is_fresh(look, current);
+    let is_ready = |(unsent, current): (&Unsent, &Attempt)| {
+        unsent.preflight == Preflight::Passed && is_fresh(look, current) && current.rolls.as_ref() == look.rolls
+    };
     unsent(look).is_some_and(is_ready) && look.forbidden().is_none() && !look.need.is_some_and(held_up)
 }
 
@@ -147,8 +148,11 @@ fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {
             look.wait(Reason::SecretWriteRefused, message, Wake::at(refused.retry_at))
         }
         Preflight::Refused(_) | Preflight::Unknown => look.act(Action::Preflight),
-        Preflight::Passed if may_send(look) => look.act(Action::Send { nonce: unsent.nonce.clone(), cause }),
-        // The horizon is counted from the recorded time: an old entry would be given up before its request ends.
+        Preflight::Passed if may_send(look) => {
+            look.act(Action::Send { nonce: unsent.nonce.clone(), cause, rolls: look.rolls.cloned() })
+        }
+        // The horizon is counted from the recorded time: an old entry would be given up before its request ends. And an
+        // entry tells what is asked for.
         Preflight::Passed => look.act(record(look, Some(unsent.nonce.clone()), cause)),
     }
 }
@@ -163,10 +167,13 @@ pub(super) fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Act
     let stays = |attempt: &&Attempt| {
         let absent = |snapshot: &Snapshot| snapshot.is_absent(&look.seen.owner, &attempt.nonce, attempt.at);
         let is_gone = look.seen.account.snapshot.is_some_and(absent);
-        again.as_ref() != Some(&attempt.nonce) && (!is_gone || throttle::counts(attempt.cause, attempt.at, look.now))
+        let is_held = look.seen.secret_record().is_some_and(|record| record.attempt.as_ref() == Some(&attempt.nonce));
+        let is_told = look.seen.gave_former_key(attempt) || look.seen.is_lost_roll(attempt);
+        let is_needed = !is_gone || is_held || is_told || throttle::counts(attempt.cause, attempt.at, look.now);
+        again.as_ref() != Some(&attempt.nonce) && is_needed
     };
     let keep = look.seen.log.0.iter().filter(stays).cloned().collect();
-    Action::Record { again, cause, keep }
+    Action::Record { again, cause, keep, rolls: look.rolls.cloned() }
 }
 
 /// The Secret's record once it holds the key at hand: what it held before becomes `previous`.
@@ -185,13 +192,15 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
             previous.push(Previous { token, since: look.now, at_once });
         }
     }
-    previous.retain(|p| !is_known_gone(look, p));
+    // A token that got another key may have been a former one.
+    let own = look.seen.account.snapshot.and_then(|snapshot| snapshot.get(&held.token_id)).map(names);
+    previous.retain(|p| !is_known_gone(look, p) && Some(&p.token) != own.as_ref());
     // Whoever asks for that has a key in wrong hands: which of the former ones it is, is not for us to guess.
     previous.iter_mut().for_each(|p| p.at_once |= at_once);
     SecretRecord {
         attempt: Some(held.nonce.clone()),
         token_id: Some(held.token_id.clone()),
-        issued_at: Some(look.now),
+        issued_at: Some(if held.rolled { rolled_at(look) } else { look.now }),
         previous,
         spec_hash: Some(held.spec_hash.clone()),
         key_sha256: Some(held.key_sha256.clone()),
@@ -199,6 +208,14 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
         // A request that was taken back stays answered.
         answered: held.requests.clone().or(before.map(|b| b.answered.clone()).unwrap_or_default()),
     }
+}
+
+/// Now, but by whole seconds, which is what status has, later than the key before: of one token's keys that alone tells
+/// one from the next.
+fn rolled_at(look: &Look<'_>) -> Timestamp {
+    let next_second = |at: Timestamp| Timestamp::from_second(at.as_second() + 1).unwrap_or(at);
+    let recorded = look.seen.secret_record().and_then(|record| record.issued_at);
+    recorded.into_iter().chain(look.seen.status.issued_at).map(next_second).fold(look.now, Timestamp::max)
 }
 
 /// The request that a swap answers, if it answers one.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::decide::{Action, DENIED_AGAIN, Decision, Wake};
 use super::holding::{Holding, PROOF_HOLDS};
 use super::observed::{Desired, Expiry, Gate, Observed, Watched};
-use super::record::Cause;
+use super::record::{Attempt, Cause};
 use super::snapshot::Listed;
 use super::verdict::{Reason, Verdict};
 use crate::datafast::TokenId;
@@ -19,6 +19,8 @@ pub(super) struct Look<'a> {
     /// The Secret's key is good, as far as can be told.
     pub(super) works: bool,
     pub(super) need: Option<Cause>,
+    /// The token whose other key meets the need.
+    pub(super) rolls: Option<&'a TokenId>,
 }
 
 impl<'a> Look<'a> {
@@ -30,7 +32,31 @@ impl<'a> Look<'a> {
             Holding::Nothing | Holding::Foreign(_) | Holding::Vanished | Holding::Revoked => false,
         };
         let need = need(&holding, desired, seen, now);
-        Self { desired, seen, now, holding, works, need }
+        let look = Self { desired, seen, now, holding, works, need, rolls: None };
+        Self { rolls: look.rolled(), ..look }
+    }
+
+    /// The token that is to get another key, where the need is met by that.
+    fn rolled(&self) -> Option<&'a TokenId> {
+        let replaces = |cause: &Cause| cause.is_rotation() || *cause == Cause::KeyLost;
+        self.need.filter(replaces).filter(|_| self.desired.rotation.rolls)?;
+        let listed = match self.holding {
+            Holding::Live(listed) => listed,
+            Holding::Nothing => self.last_held()?,
+            _ => return None,
+        };
+        // It keeps its name; and what DataFast has just denied to have, or to be ours, gets no other key.
+        let is_fit = desired_scope_fits(self, listed) && name_fits(listed, self.desired);
+        (is_fit && self.denied(&listed.token.id).is_none()).then_some(&listed.token.id)
+    }
+
+    /// The token whose key was lost: status names it, or, before status does, the Secret.
+    fn last_held(&self) -> Option<&'a Listed> {
+        let seen = self.seen;
+        let is_former = |id: &&TokenId| seen.status.retiring.contains(*id);
+        let recorded = || seen.secret_record()?.token_id.as_ref().filter(|id| !is_former(id));
+        let id = seen.status.token_id.as_ref().or_else(recorded)?;
+        seen.account.snapshot?.get(id).filter(|listed| seen.licence(listed))
     }
 
     pub(super) fn verdict(&self, reason: Reason, message: impl Into<String>) -> Verdict {
@@ -140,6 +166,13 @@ impl<'a> Look<'a> {
                     format!("DataFast limits the rate of calls: those of account {account:?} go on by themselves");
                 self.wait(Reason::RateLimited, message, Wake::news())
             }
+            Gate::Refused(why) => {
+                let message =
+                    format!("DataFast refused the request: {why:?}. Correct spec, or the account's credential");
+                // What works stays ready.
+                let reason = if self.works { Reason::ApiUnavailable } else { Reason::Rejected };
+                self.wait(reason, message, Wake::news())
+            }
             Gate::Unavailable(why) => {
                 let message = format!("DataFast can't be used now ({why}): calls go on by themselves");
                 self.wait(Reason::ApiUnavailable, message, Wake::news())
@@ -169,7 +202,7 @@ fn need(holding: &Holding<'_>, desired: &Desired, seen: &Observed<'_>, now: Time
         Holding::Unconfirmed(_) | Holding::Missing(_) | Holding::Hidden(_) => return None,
         // Whatever is asked for, the first token answers it.
         Holding::Nothing if !had_one => return Some(Cause::New),
-        Holding::Nothing => (Some(Cause::KeyLost), None),
+        Holding::Nothing => (Some(seen.lost_roll().map_or(Cause::KeyLost, |attempt| attempt.cause)), None),
         Holding::Vanished => (Some(Cause::Vanished), None),
         Holding::Revoked => (Some(Cause::New), None),
         Holding::Live(listed) => (None, Some(*listed)),
@@ -208,20 +241,22 @@ fn makes_room(cause: Cause, desired: &Desired) -> bool {
     }
 }
 
-/// Why the current attempt was recorded, where it is not the Secret's.
+/// Why the current attempt at a token was recorded, where it is not the Secret's.
 fn begun(seen: &Observed<'_>) -> Option<Cause> {
     let held = seen.secret_record().and_then(|record| record.attempt.as_ref());
-    seen.log.current().filter(|current| Some(&current.nonce) != held).map(|current| current.cause)
+    let is_begun = |current: &&Attempt| Some(&current.nonce) != held && current.rolls.is_none();
+    seen.log.current().filter(is_begun).map(|current| current.cause)
 }
 
 /// By the hash of what was asked for, so that a DataFast which answers with another scope than was asked is not asked
 /// again for ever. Where the hash was edited or dropped, the token itself can still say that it is right.
 fn scope_changed(listed: &Listed, desired: &Desired, seen: &Observed<'_>) -> bool {
-    let name_fits = || {
-        let name = listed.token.name.as_deref().unwrap_or_default();
-        listed.marker.as_ref().is_none_or(|marker| marker.name(&desired.scope.token_name) == name)
-    };
-    !(hash_fits(desired, seen) || desired.scope.allows_as_is(&listed.token) && name_fits())
+    !(hash_fits(desired, seen) || desired.scope.allows_as_is(&listed.token) && name_fits(listed, desired))
+}
+
+fn name_fits(listed: &Listed, desired: &Desired) -> bool {
+    let name = listed.token.name.as_deref().unwrap_or_default();
+    listed.marker.as_ref().is_none_or(|marker| marker.name(&desired.scope.token_name) == name)
 }
 
 fn hash_fits(desired: &Desired, seen: &Observed<'_>) -> bool {

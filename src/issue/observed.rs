@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::allow::{Allow, Standing};
 use super::marker::{Nonce, OwnerId};
 use super::queue::Slots;
-use super::record::{Log, Request, Requests, Scope, SecretRecord};
+use super::record::{Attempt, Log, Request, Requests, Scope, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
 use crate::datafast::{RawKey, TokenId};
 
@@ -46,6 +46,8 @@ pub struct Rotation {
     pub max_overlap: Option<SignedDuration>,
     /// Where the account has no room for both, the old token goes first.
     pub revoke_first: bool,
+    /// The token stays, and gets another key; its old one ends at once.
+    pub rolls: bool,
 }
 
 /// When a resource's token and Secret end for good.
@@ -98,6 +100,8 @@ pub struct Names<'a> {
     pub key: &'a str,
     /// The account resource.
     pub account: &'a str,
+    /// The website that its key belongs to; none: it is the account's own.
+    pub website: Option<&'a str>,
 }
 
 /// The ids in the resource's status: tenants can't write there, so an id in it is a licence to revoke.
@@ -113,6 +117,8 @@ pub struct StatusRecord {
     pub ready: bool,
     /// Since when it says that something is to be done.
     pub waiting_since: Option<Timestamp>,
+    /// `status.issuedAt`, in whole seconds.
+    pub issued_at: Option<Timestamp>,
     /// `status.rotateRequest`.
     pub rotate_request: Option<Request>,
 }
@@ -173,6 +179,8 @@ pub enum Gate {
     RateLimited,
     /// DataFast does not answer as it should.
     Unavailable(String),
+    /// DataFast refuses to list what the resource's token would be among; its words.
+    Refused(String),
 }
 
 /// What a resource sees of its account.
@@ -217,8 +225,8 @@ pub struct Local {
     pub watched: Option<Watched>,
     /// Since when this process has seen tokens retire.
     pub retired: BTreeMap<TokenId, Watched>,
-    /// The token for whose key workloads have been restarted.
-    pub restarted: Option<TokenId>,
+    /// Since when the Secret has had the key for which workloads have been restarted.
+    pub restarted: Option<Timestamp>,
 }
 
 /// How long this process has seen something, by a clock that nobody can set: so that no token goes too early because
@@ -249,6 +257,8 @@ pub struct Held {
     pub nonce: Nonce,
     /// Its token.
     pub token_id: TokenId,
+    /// It is another key of a token that had one before.
+    pub rolled: bool,
     /// When it was issued.
     pub since: Timestamp,
     /// [`Scope::hash`] of what was asked for.
@@ -375,13 +385,27 @@ impl<'a> Observed<'a> {
     pub fn answered(&self) -> Vec<Requests> {
         let record = self.secret_record();
         let attempt = record.map_or(self.status.attempt.as_ref(), |record| record.attempt.as_ref());
-        let by_log = attempt.and_then(|nonce| self.log.get(nonce)).map(|attempt| attempt.requests.clone());
+        let is_its = |logged: &&Attempt| attempt == Some(&logged.nonce) || self.gave_former_key(logged);
+        let by_log = self.log.0.iter().filter(is_its).map(|attempt| attempt.requests.clone());
         let answered: Vec<Requests> = record.map(|record| record.answered.clone()).into_iter().chain(by_log).collect();
         let last = &self.status.rotate_request;
         match answered.is_empty() {
             true => vec![Requests { rotate: last.clone(), revoke_now: last.clone() }],
             false => answered,
         }
+    }
+
+    /// Whether an attempt gave the token that status names a key that a Secret held. Where that Secret is gone, status and
+    /// the log are what is left to tell.
+    pub fn gave_former_key(&self, attempt: &Attempt) -> bool {
+        let Local { held, unsent, .. } = self.local;
+        let in_hand = [held.as_ref().map(|held| &held.nonce), unsent.as_ref().map(|unsent| &unsent.nonce)];
+        let is_told = |told: Timestamp| attempt.at.as_second() <= told.as_second();
+        self.secret_record().is_none()
+            && attempt.rolls.is_some()
+            && attempt.rolls == self.status.token_id
+            && self.status.issued_at.is_some_and(is_told)
+            && !in_hand.contains(&Some(&attempt.nonce))
     }
 
     /// When the Secret's token is as old as it is to get: `every` after it was issued, and up to 5 % more, so that
@@ -396,6 +420,32 @@ impl<'a> Observed<'a> {
         // Whoever edits the Secret's record does not have it replaced again and again.
         let issued_at = record.issued_at.into_iter().chain(attempt.map(|attempt| attempt.at)).max()?;
         issued_at.checked_add(after).ok()
+    }
+
+    /// An attempt to give a token another key that may have done so, though no Secret ever held that. A list does not tell
+    /// who did it: who gives a key by hand leaves no attempt.
+    pub fn lost_roll(&self) -> Option<&Attempt> {
+        self.log.0.iter().rev().find(|attempt| self.is_lost_roll(attempt))
+    }
+
+    /// Whether an attempt is such a one: the Secret's came before it, or it may take effect late.
+    pub fn is_lost_roll(&self, attempt: &Attempt) -> bool {
+        let Some(record) = self.secret_record() else { return false };
+        let of = |nonce: Option<&Nonce>| self.log.0.iter().position(|logged| Some(&logged.nonce) == nonce);
+        let (held, this) = (of(record.attempt.as_ref()), of(Some(&attempt.nonce)));
+        let is_later = this > held || self.log.current() == Some(attempt);
+        let begun = self.account.snapshot.map(Snapshot::begun);
+        let is_late = || begun.is_some_and(|begun| begun.duration_since(attempt.at) < self.horizon);
+        let is_unsent = self.local.unsent.as_ref().is_some_and(|unsent| unsent.nonce == attempt.nonce);
+        attempt.rolls.is_some() && this != held && !is_unsent && (is_later || is_late())
+    }
+
+    /// Whether the Secret's key came by another key for its token, and so lately that lists may still show the last one.
+    pub fn is_rolled_lately(&self, record: &SecretRecord, snapshot: &Snapshot) -> bool {
+        let attempt = record.attempt.as_ref().and_then(|nonce| self.log.get(nonce));
+        attempt.is_some_and(|attempt| {
+            attempt.rolls.is_some() && snapshot.begun().duration_since(attempt.at) < self.horizon
+        })
     }
 
     /// When the Secret's token was issued, as far as can be told; long ago where nothing tells.

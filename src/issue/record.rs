@@ -124,6 +124,8 @@ pub struct Attempt {
     pub cause: Cause,
     /// What users asked for by then: its key answers that.
     pub requests: Requests,
+    /// It gives this token another key; none: it makes a token.
+    pub rolls: Option<TokenId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,6 +138,8 @@ struct WireAttempt {
     rotate: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoke_now: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rolls: Option<String>,
 }
 
 impl WireAttempt {
@@ -147,13 +151,15 @@ impl WireAttempt {
             cause: attempt.cause,
             rotate: text(&attempt.requests.rotate),
             revoke_now: text(&attempt.requests.revoke_now),
+            rolls: attempt.rolls.as_ref().map(ToString::to_string),
         }
     }
 
     fn read(self) -> Option<Attempt> {
         let parse = |text: Option<String>| text.as_deref().and_then(Request::parse);
         let requests = Requests { rotate: parse(self.rotate), revoke_now: parse(self.revoke_now) };
-        Some(Attempt { nonce: Nonce::parse(&self.nonce)?, at: self.at, cause: self.cause, requests })
+        let rolls = self.rolls.as_deref().and_then(|id| TokenId::parse(id).ok());
+        Some(Attempt { nonce: Nonce::parse(&self.nonce)?, at: self.at, cause: self.cause, requests, rolls })
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Snapshot {
     before: Option<List>,
     issued: BTreeMap<TokenId, (Token, Timestamp)>,
     revoked: BTreeMap<TokenId, (Option<Marker>, Timestamp)>,
+    /// The masked keys of tokens that got another key.
+    rolled: BTreeMap<TokenId, (String, Timestamp)>,
 }
 
 impl Snapshot {
@@ -52,6 +54,7 @@ impl Snapshot {
             before: None,
             issued: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            rolled: BTreeMap::new(),
         };
         snapshot.fill(begun, tokens);
         snapshot
@@ -69,12 +72,17 @@ impl Snapshot {
         let horizon = self.horizon;
         self.issued.retain(|id, (_, at)| !self.last.ids.contains(id) && begun.duration_since(*at) < horizon);
         self.revoked.retain(|_, (_, at)| begun.duration_since(*at) < horizon);
+        self.rolled.retain(|_, (_, at)| begun.duration_since(*at) < horizon);
         let corrections = self.issued.values().map(|(token, _)| token.clone());
-        let revoked = &self.revoked;
+        let (revoked, rolled) = (&self.revoked, &self.rolled);
         self.tokens = tokens
             .into_iter()
             .chain(corrections)
             .filter(|token| !revoked.contains_key(&token.id))
+            .map(|token| match rolled.get(&token.id) {
+                Some((display_key, _)) => Token { display_key: display_key.clone(), ..token },
+                None => token,
+            })
             .map(|token| (token.id.clone(), Listed::new(token)))
             .collect();
     }
@@ -96,6 +104,14 @@ impl Snapshot {
         self.issued.remove(id);
         let marker = self.tokens.remove(id).and_then(|listed| listed.marker);
         self.revoked.insert(id.clone(), (marker, at));
+    }
+
+    /// Takes note of another key that DataFast just gave a token for us.
+    pub fn rolled(&mut self, id: &TokenId, display_key: &str, at: Timestamp) {
+        self.rolled.insert(id.clone(), (display_key.to_owned(), at));
+        if let Some(listed) = self.tokens.get_mut(id) {
+            listed.token.display_key = display_key.to_owned();
+        }
     }
 
     /// Whether we revoked the token less than a horizon before the last list.

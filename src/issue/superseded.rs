@@ -107,7 +107,7 @@ fn in_excess<'a>(look: &'a Look<'a>) -> impl Iterator<Item = (&'a Listed, Excess
         .own_tokens()
         .filter(move |listed| {
             let id = &listed.token.id;
-            look.current() != Some(id) && held != Some(id)
+            look.current() != Some(id) && held != Some(id) && look.rolls != Some(id)
         })
         .map(|listed| (listed, excess(look, listed)))
 }

@@ -22,6 +22,7 @@ mod records;
 mod requests;
 mod restarting;
 mod retiring;
+mod rolling;
 mod room;
 mod rotating;
 mod scenes;

@@ -33,7 +33,7 @@ mod tests {
     use crate::issue::record::{Attempt, Requests};
 
     fn entry(nonce: Nonce, at: Timestamp, cause: Cause) -> Attempt {
-        Attempt { nonce, at, cause, requests: Requests::default() }
+        Attempt { nonce, at, cause, requests: Requests::default(), rolls: None }
     }
 
     #[test]

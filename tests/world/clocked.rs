@@ -29,7 +29,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
-use super::{Setup, World, apply, unique};
+use super::{Setup, Subject, World, apply, unique};
 
 /// This machine's clocks, moved.
 #[derive(Debug)]
@@ -97,8 +97,12 @@ impl Deref for Clocked {
 
 impl Clocked {
     pub(crate) async fn new() -> Self {
+        Self::of(Subject::default()).await
+    }
+
+    pub(crate) async fn of(kind: Subject) -> Self {
         let (cluster, _) = plane().await;
-        let world = World::on(cluster.clone(), Setup::default()).await;
+        let world = World::on(cluster.clone(), Setup { kind, ..Setup::default() }).await;
         let credential = json!({
             "apiVersion": "v1",
             "kind": "Secret",

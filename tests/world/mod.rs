@@ -3,6 +3,7 @@
 mod clocked;
 mod operator;
 mod sight;
+mod subject;
 mod workload;
 
 use std::{sync::Arc, time::Duration};
@@ -14,15 +15,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-    core::NamespaceResourceScope,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{DynamicObject, NamespaceResourceScope},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
-pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, start};
+pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, shared_get_as, start};
 pub(crate) use sight::{Issued, key_in, text_in};
+pub(crate) use subject::{Subject, WEBSITE};
 pub(crate) use workload::workload;
 
 /// Long enough for several polls of an account on a busy machine.
@@ -41,11 +43,15 @@ pub(crate) struct World {
     pub(crate) account: Account,
     /// The `DataFastAccount`, and the Secret with its credential.
     pub(crate) name: String,
+    /// What its resources are.
+    pub(crate) kind: Subject,
 }
 
 /// How a world is made.
 #[derive(Default)]
 pub(crate) struct Setup {
+    /// What its resources are.
+    pub(crate) kind: Subject,
     /// At DataFast.
     pub(crate) account: AccountOptions,
     /// Fields of the `DataFastAccount`, in place of the usual ones.
@@ -66,6 +72,11 @@ impl World {
         Self::with(Setup::default()).await
     }
 
+    /// As [`World::new`], with resources of a kind.
+    pub(crate) async fn of(kind: Subject) -> Self {
+        Self::with(Setup { kind, ..Setup::default() }).await
+    }
+
     /// As [`World::new`], but not quite as usual.
     pub(crate) async fn with(setup: Setup) -> Self {
         Self::on(shared().await, setup).await
@@ -81,37 +92,55 @@ impl World {
         let client = cluster.admin().await.unwrap();
         let namespace = namespace(&client, "e2e").await.unwrap();
         let account = sandbox().account(AccountOptions { name: Some(namespace.clone()), ..setup.account });
-        if let Some(fault) = setup.fault {
-            account.set_fault(fault);
-        }
-        let world = Self { cluster, client, name: namespace.clone(), namespace, account };
+        let world = Self { cluster, client, name: namespace.clone(), namespace, account, kind: setup.kind };
+        setup.fault.map(|fault| world.set_fault(fault));
         setup.by_hand.map(|permissions| world.made_by_hand(permissions));
-        (0..setup.others).for_each(|_| drop(world.account.add_token(ForeignToken::default())));
+        (0..setup.others).for_each(|_| drop(world.add_token(ForeignToken::default())));
         world.set_credential(setup.credential.unwrap_or(&world.account.credential())).await;
         world.set_account(setup.spec.unwrap_or(json!({}))).await;
         world
+    }
+
+    /// The same namespace and account, with resources of a kind.
+    pub(crate) fn about(&self, kind: Subject) -> Self {
+        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        let (namespace, account, name) = (self.namespace.clone(), self.account.clone(), self.name.clone());
+        Self { cluster, client, namespace, account, name, kind }
     }
 
     /// Another namespace with the same account.
     pub(crate) async fn neighbour(&self) -> Self {
         let namespace = namespace(&self.client, "e2e").await.unwrap();
         let (cluster, client) = (self.cluster.clone(), self.client.clone());
-        Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone() }
+        Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone(), kind: self.kind }
     }
 
     /// A namespace of another cluster, with an account resource there that leads to the same account at DataFast.
     pub(crate) async fn on_cluster(&self, cluster: Arc<ControlPlane>) -> Self {
         let client = cluster.admin().await.unwrap();
         let namespace = namespace(&client, "e2e").await.unwrap();
-        let there = Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone() };
+        let (account, name, kind) = (self.account.clone(), self.name.clone(), self.kind);
+        let there = Self { cluster, client, namespace, account, name, kind };
         there.set_credential(&self.account.credential()).await;
         let spec = serde_json::to_value(self.account_resource().await.spec).unwrap();
         there.set_account(spec).await;
         there
     }
 
-    pub(crate) fn tokens(&self) -> Api<DataFastAccessToken> {
-        self.api()
+    /// The resources, as they are.
+    pub(crate) fn objects(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())
+    }
+
+    /// A resource, if it is there.
+    pub(crate) async fn find(&self, name: &str) -> kube::Result<Option<DataFastAccessToken>> {
+        Ok(self.objects().get_opt(name).await?.map(|object| self.kind.read(object)))
+    }
+
+    /// All resources.
+    pub(crate) async fn list(&self) -> kube::Result<Vec<DataFastAccessToken>> {
+        let objects = self.objects().list(&ListParams::default()).await?;
+        Ok(objects.into_iter().map(|object| self.kind.read(object)).collect())
     }
 
     pub(crate) fn secrets(&self) -> Api<Secret> {
@@ -163,15 +192,16 @@ impl World {
 
     /// Writes a resource as a user would: with this spec, and the world's account.
     pub(crate) async fn apply(&self, name: &str, spec: Value) -> DataFastAccessToken {
-        apply(&self.tokens(), name, &self.manifest(name, spec)).await
+        self.kind.read(apply(&self.objects(), name, &self.manifest(name, spec)).await)
     }
 
     /// A manifest with the world's account.
-    pub(crate) fn manifest(&self, name: &str, mut spec: Value) -> Value {
+    pub(crate) fn manifest(&self, name: &str, spec: Value) -> Value {
+        let mut spec = self.kind.whole_spec(spec);
         spec["accountRef"] = json!({ "name": self.name });
         json!({
             "apiVersion": "datafa.st/v1alpha1",
-            "kind": "DataFastAccessToken",
+            "kind": self.kind.name(),
             "metadata": { "name": name, "namespace": self.namespace },
             "spec": spec,
         })
@@ -179,7 +209,7 @@ impl World {
 
     /// Deletes a resource, without waiting.
     pub(crate) async fn delete(&self, name: &str) {
-        self.tokens().delete(name, &DeleteParams::default()).await.unwrap();
+        self.objects().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Deletes a Secret.
@@ -190,13 +220,13 @@ impl World {
     /// Merges annotations into those of a resource; null takes one away.
     pub(crate) async fn annotate(&self, name: &str, annotations: Value) {
         let patch = json!({ "metadata": { "annotations": annotations } });
-        self.tokens().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.objects().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// Merges something into the spec of a resource.
     pub(crate) async fn patch_spec(&self, name: &str, spec: Value) -> DataFastAccessToken {
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        self.tokens().patch(name, &PatchParams::default(), &patch).await.unwrap()
+        let patch = Patch::Merge(json!({ "spec": self.kind.spec(spec) }));
+        self.kind.read(self.objects().patch(name, &PatchParams::default(), &patch).await.unwrap())
     }
 
     /// Has the operator look at a resource as it is now, and waits until it has nothing left to do about it. What is
@@ -231,24 +261,30 @@ impl World {
 
     /// A token that somebody made by hand, and that the account's credential may delete. Returns its id and its key.
     pub(crate) fn made_by_hand(&self, permissions: &[&str]) -> (String, String) {
-        let id = self.account.add_token(ForeignToken {
+        let id = self.add_token(ForeignToken {
             name: Some("made by hand".to_owned()),
             permissions: Some(permissions.iter().map(ToString::to_string).collect()),
             created_by: Some(self.account.credential_id()),
             ..ForeignToken::default()
         });
-        let key = self.account.tokens().into_iter().find(|token| token.id == id).unwrap().key;
+        let key = self.all_tokens().into_iter().find(|token| token.id == id).unwrap().key;
         (id, key)
+    }
+
+    /// Another credential of the account, with all rights, that somebody made by hand.
+    pub(crate) fn another_credential(&self) -> String {
+        let id = self.account.add_token(ForeignToken::default());
+        self.account.tokens().into_iter().find(|token| token.id == id).unwrap().key
     }
 
     /// How many tokens the operator asked for.
     pub(crate) fn posts(&self) -> u64 {
-        self.account.count(Operation::CreateAccessToken)
+        self.count(Operation::CreateAccessToken)
     }
 
     /// How many tokens the operator asked to delete.
     pub(crate) fn deletes(&self) -> u64 {
-        self.account.count(Operation::DeleteAccessToken)
+        self.count(Operation::DeleteAccessToken)
     }
 
     /// The requests that issue or revoke, in their order.
@@ -256,7 +292,7 @@ impl World {
         let is_change = |r: &LoggedRequest| {
             matches!(r.operation, Some(Operation::CreateAccessToken | Operation::DeleteAccessToken))
         };
-        self.account.requests().into_iter().filter(is_change).collect()
+        self.requests().into_iter().filter(is_change).collect()
     }
 
     /// Waits until so many lists that begin after now have been answered. Whatever the operator makes of the last but
@@ -265,8 +301,15 @@ impl World {
         let start = Timestamp::now();
         eventually(&format!("{number} lists"), WAIT, || async {
             let requests = self.account.requests();
-            let lists = requests.iter().filter(|r| r.operation == Some(Operation::ListAccessTokens) && r.at > start);
-            let answered = lists.filter(|list| list.status.is_some()).count();
+            let answered = |operation| {
+                let lists = requests.iter().filter(|r| r.operation == Some(operation) && r.at > start);
+                lists.filter(|list| list.status.is_some()).count()
+            };
+            // A website without resources is not listed.
+            let keys = Operation::ListWebsiteKeys;
+            let is_listed = self.kind == Subject::WebsiteKey && !self.list().await.unwrap().is_empty();
+            let of_keys = if is_listed { answered(keys) } else { number };
+            let answered = answered(Operation::ListAccessTokens).min(of_keys);
             if answered >= number { Ok(()) } else { Err(answered) }
         })
         .await;

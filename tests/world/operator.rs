@@ -8,7 +8,7 @@ use std::{
 };
 
 use datafast_harness::{ControlPlane, Operator, OperatorOptions, install};
-use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
+use datafast_operator::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey};
 use datafast_sandbox::{Options, Sandbox};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -76,7 +76,7 @@ pub(crate) struct Plane {
 }
 
 /// More of them at once would be slower than one after the other.
-static PERMITS: Semaphore = Semaphore::const_new(3);
+static PERMITS: Semaphore = Semaphore::const_new(4);
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
 impl Plane {
@@ -90,6 +90,7 @@ impl Plane {
         install(&cluster).await.unwrap();
         let client = cluster.admin().await.unwrap();
         clear::<DataFastAccessToken>(&client).await;
+        clear::<DataFastWebsiteKey>(&client).await;
         clear::<DataFastAccount>(&client).await;
         Self { cluster, _permit }
     }
@@ -127,6 +128,12 @@ impl Clear for DataFastAccessToken {
     }
 }
 
+impl Clear for DataFastWebsiteKey {
+    fn api_of(client: &Client, object: &Self) -> Api<Self> {
+        Api::namespaced(client.clone(), &object.namespace().unwrap())
+    }
+}
+
 impl Clear for DataFastAccount {
     fn api_of(client: &Client, _: &Self) -> Api<Self> {
         Api::all(client.clone())
@@ -139,4 +146,11 @@ pub(crate) async fn shared_get(path: &str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(url).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// As [`shared_get`], for whoever asks for this type of answer.
+pub(crate) async fn shared_get_as(path: &str, accept: &str) -> String {
+    let url = format!("{}{path}", shared_operator().await.url());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.get(url).header("accept", accept).send().await.unwrap().text().await.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use datafast_harness::{condition, eventually};
-use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
+use datafast_operator::api::{DataFastAccessToken, DataFastAccount, KeyResource};
 use datafast_sandbox::TokenView;
 use k8s_openapi::{
     api::{core::v1::Secret, events::v1::Event},
@@ -55,7 +55,7 @@ impl World {
     pub(crate) fn issued_alone<'a>(&'a self, name: &'a str) -> impl Future<Output = Issued> + use<'a> {
         eventually(&format!("{name} is issued and has the only token"), WAIT, move || async move {
             let issued = self.look(name).await?;
-            let live = self.account.issued_tokens();
+            let live = self.issued_tokens();
             if live.len() == 1 { Ok(issued) } else { Err(format!("live tokens: {live:#?}")) }
         })
     }
@@ -69,8 +69,9 @@ impl World {
         })
     }
 
-    async fn look(&self, name: &str) -> Result<Issued, String> {
-        let resource = self.tokens().get(name).await.map_err(|e| e.to_string())?;
+    /// What [`World::issued`] waits for, now.
+    pub(crate) async fn look(&self, name: &str) -> Result<Issued, String> {
+        let resource = self.find(name).await.map_err(|e| e.to_string())?.ok_or("it is not there")?;
         let ready = condition(&resource, "Ready").ok_or("no condition Ready")?;
         let status = resource.status.clone().unwrap_or_default();
         let current = ready.observed_generation == resource.metadata.generation
@@ -80,7 +81,7 @@ impl World {
         }
         let secret = self.secrets().get(&resource.secret_name()).await.map_err(|e| e.to_string())?;
         let key = key_in(&secret, &resource);
-        let token = self.account.live_tokens().into_iter().find(|token| token.key == key);
+        let token = self.live_tokens().into_iter().find(|token| token.key == key);
         let token = token.ok_or("the Secret holds no live token's key")?;
         if status.token_id.as_deref() != Some(&token.id) {
             return Err(format!("the Secret holds the key of {}, status is {status:#?}", token.id));
@@ -105,7 +106,7 @@ impl World {
         eventually(&format!("{name} says {reasons:?}"), WAIT, move || {
             let reasons = reasons.clone();
             async move {
-                let resource = self.tokens().get(name).await.map_err(|e| e.to_string())?;
+                let resource = self.find(name).await.map_err(|e| e.to_string())?.ok_or("it is not there")?;
                 let ready = condition(&resource, "Ready").filter(|ready| {
                     ready.observed_generation == resource.metadata.generation && reasons.contains(&&*ready.reason)
                 });
@@ -125,7 +126,7 @@ impl World {
     }
 
     pub(crate) async fn resource(&self, name: &str) -> DataFastAccessToken {
-        self.tokens().get(name).await.unwrap()
+        self.find(name).await.unwrap().unwrap()
     }
 
     pub(crate) async fn account_resource(&self) -> DataFastAccount {
@@ -151,7 +152,7 @@ impl World {
         let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
         let lines = log.lines().filter(|line| line.contains(&self.namespace));
         let entries = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let about = json!({ "resource": "datafastaccesstokens", "subresource": "status", "name": name });
+        let about = json!({ "resource": self.kind.resource().plural, "subresource": "status", "name": name });
         let is_about = |entry: &Value| {
             let fields = about.as_object().unwrap();
             fields.iter().all(|(field, value)| entry["objectRef"].get(field) == Some(value))
@@ -182,7 +183,8 @@ impl World {
     pub(crate) fn writes(&self) -> Vec<String> {
         let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
         let lines = log.lines().filter(|line| line.contains(&self.namespace));
-        lines.filter_map(|line| write(&serde_json::from_str(line).ok()?, &self.namespace)).collect()
+        let writes = lines.filter_map(|line| write(&serde_json::from_str(line).ok()?, &self.namespace));
+        writes.map(|write| write.replace("websitekeys", "accesstokens")).collect()
     }
 }
 

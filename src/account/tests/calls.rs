@@ -35,7 +35,7 @@ async fn two_requests_for_one_slot_are_one_token() {
     assert_eq!(world.free(), Some(0));
     assert_eq!(world.remote.count(Operation::CreateAccessToken), 1);
     assert!(matches!(world.create().await, Err(CallError::NotSent)), "full");
-    world.account.revoke(&first.unwrap().token.id).await.unwrap();
+    world.account.revoke(&TOKENS, &first.unwrap().token.id).await.unwrap();
     assert_eq!(world.free(), Some(1));
     assert!(world.create().await.is_ok());
 }
@@ -66,7 +66,7 @@ async fn a_token_that_is_revoked_is_news_to_those_that_wait() {
     let issued = world.create().await.unwrap();
     world.waits("agent", Waits { news: true, ..Waits::default() });
     world.world.all_told();
-    world.account.revoke(&issued.token.id).await.unwrap();
+    world.account.revoke(&TOKENS, &issued.token.id).await.unwrap();
     assert_eq!(world.world.woken(), ["agent"]);
 }
 
@@ -74,8 +74,8 @@ async fn a_token_that_is_revoked_is_news_to_those_that_wait() {
 async fn a_request_that_would_be_sent_too_late_or_by_another_than_the_leader_is_not_sent() {
     let world = with_room(1).await;
     let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
-    let late = world.account.create(&new, Instant::now(), || true).await;
-    let deposed = world.account.create(&new, Instant::now() + POLL, || false).await;
+    let late = world.account.create(&TOKENS, &new, Instant::now(), || true).await;
+    let deposed = world.account.create(&TOKENS, &new, Instant::now() + POLL, || false).await;
     for answer in [late, deposed] {
         assert!(matches!(answer, Err(CallError::NotSent)));
     }
@@ -98,12 +98,12 @@ async fn learnt() -> Connected {
 async fn a_limit_that_datafast_tells_holds_for_ten_minutes_and_a_list_shows_who_has_the_slots() {
     let world = learnt().await;
     assert_eq!(world.account.until_list(), Some(Duration::ZERO));
-    world.account.poll(POLL).await.unwrap();
+    world.poll().await;
     assert_eq!(world.free(), Some(0));
     world.clock.pass(599);
     assert_eq!(world.free(), Some(0));
     world.clock.pass(1);
-    assert!(world.account.poll(POLL).await.unwrap().is_news, "those that wait hear of it");
+    assert!(world.poll().await.is_news, "those that wait hear of it");
     assert_eq!(world.free(), Some(7));
     assert!(world.create().await.is_ok(), "it is put to the test again");
 }
@@ -115,7 +115,7 @@ async fn a_limit_that_was_learnt_leaves_what_others_delete() {
     world.remote.delete_behind_back(&one.id);
     // A list that began sooner may lag.
     world.clock.pass(120);
-    world.account.poll(POLL).await.unwrap();
+    world.poll().await;
     assert_eq!(world.free(), Some(1));
     world.account.set_limits(Allow::default(), 1, None);
     assert_eq!(world.free(), Some(-1), "what the account resource says may be less");
@@ -128,7 +128,7 @@ async fn a_limit_that_proves_too_low_is_forgotten() {
         let token = datafast_sandbox::ForeignToken { name: Some(name.into()), ..Default::default() };
         world.remote.add_token(token);
     }
-    let told = world.account.poll(POLL).await.unwrap();
+    let told = world.poll().await;
     assert!(told.is_news);
     assert_eq!(world.free(), Some(5));
 
@@ -148,7 +148,7 @@ async fn after_a_failure_there_is_one_change_at_a_time_until_one_succeeds() {
     assert!(matches!(world.create().await, Err(CallError::DataFast(Error::Unavailable { .. }))));
     assert!(matches!(world.create().await, Err(CallError::NotSent)), "the account is closed");
     world.clock.pass(60);
-    world.account.poll(POLL).await.expect("a list opens it");
+    world.poll().await;
 
     let held = world.remote.set_fault(hold());
     let account = &world.world.account;
@@ -209,16 +209,16 @@ async fn a_slot_that_a_failed_request_gives_back_is_news_to_those_that_wait() {
 #[tokio::test]
 async fn a_limit_that_holds_no_longer_is_news_to_those_that_wait() {
     let mut world = learnt().await;
-    let listed = |world: &Connected, told: Option<Told>| world.account.wake_listed(told.unwrap());
-    listed(&world, world.account.poll(POLL).await);
+    let listed = |world: &Connected, told: Told| world.account.wake_listed(&TOKENS, told);
+    listed(&world, world.poll().await);
     world.world.all_told();
     world.waits("agent", NEWS);
     for _ in 0..9 {
         world.clock.pass(61);
-        listed(&world, world.account.poll(POLL).await);
+        listed(&world, world.poll().await);
     }
     assert_eq!(world.world.woken(), [""; 0]);
     world.clock.pass(61);
-    listed(&world, world.account.poll(POLL).await);
+    listed(&world, world.poll().await);
     assert_eq!(world.world.woken(), ["agent"]);
 }

@@ -2,90 +2,91 @@
 
 use datafast_sandbox::Operation;
 
+use crate::account::pool::Pool;
 use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
 
 use super::*;
 
 /// When a list that begins now counts as begun.
-fn begins(state: &mut State, clock: &TestClock) -> Timestamp {
-    state.begin_list(clock.now(), clock.steady(), HORIZON)
+fn begins(pool: &mut Pool, clock: &TestClock) -> Timestamp {
+    pool.begin_list(clock.now(), clock.steady(), HORIZON)
 }
 
 /// A list has just begun.
-fn begun() -> (State, Arc<TestClock>) {
-    let (mut state, clock) = (State::default(), TestClock::new());
-    assert_eq!(begins(&mut state, &clock), noon());
-    (state, clock)
+fn begun() -> (Pool, Arc<TestClock>) {
+    let (mut pool, clock) = (Pool::new(&TOKENS, 20), TestClock::new());
+    assert_eq!(begins(&mut pool, &clock), noon());
+    (pool, clock)
 }
 
 /// Seconds by which the next lists, a minute apart, count as begun before the wall clock says so.
-fn behind<const N: usize>(state: &mut State, clock: &TestClock) -> [i64; N] {
+fn behind<const N: usize>(pool: &mut Pool, clock: &TestClock) -> [i64; N] {
     [0; N].map(|_| {
         clock.pass(60);
-        clock.now().duration_since(begins(state, clock)).as_secs()
+        clock.now().duration_since(begins(pool, clock)).as_secs()
     })
 }
 
 #[test]
 fn lists_count_as_begun_when_the_clock_says_so() {
-    let (mut state, clock) = begun();
-    assert_eq!(behind(&mut state, &clock), [0; 5]);
+    let (mut pool, clock) = begun();
+    assert_eq!(behind(&mut pool, &clock), [0; 5]);
     clock.pass(7 * 24 * 3600);
-    assert_eq!(behind(&mut state, &clock), [0; 2], "after whatever pause");
+    assert_eq!(behind(&mut pool, &clock), [0; 2], "after whatever pause");
 }
 
 #[test]
 fn what_the_clock_skips_counts_once_the_horizon_has_passed_after_it() {
     for minutes in [1, 60, 24 * 60] {
-        let (mut state, clock) = begun();
+        let (mut pool, clock) = begun();
         clock.set(minutes);
-        assert_eq!(behind(&mut state, &clock), [minutes * 60, minutes * 60, 0, 0]);
+        assert_eq!(behind(&mut pool, &clock), [minutes * 60, minutes * 60, 0, 0]);
     }
 }
 
 #[test]
 fn what_was_recorded_before_a_jump_does_not_look_older_than_it_is() {
-    let (mut state, clock) = begun();
+    let (mut pool, clock) = begun();
     clock.pass(30);
     let recorded = clock.now();
     clock.set(24 * 60);
     for seconds in [1, 29, 30, 30, 30] {
         clock.pass(seconds);
-        let age = begins(&mut state, &clock).duration_since(recorded);
+        let age = begins(&mut pool, &clock).duration_since(recorded);
         assert!(age.as_secs() <= clock.steady().as_secs() as i64 - 30, "{age:?}");
     }
 }
 
 #[test]
 fn a_clock_that_is_corrected_a_little_is_right() {
-    let (mut state, clock) = begun();
+    let (mut pool, clock) = begun();
     lock(&clock.0).0 += SignedDuration::from_secs(5);
-    assert_eq!(behind(&mut state, &clock), [0; 2]);
+    assert_eq!(behind(&mut pool, &clock), [0; 2]);
     lock(&clock.0).0 += SignedDuration::from_secs(6);
-    assert_eq!(behind(&mut state, &clock), [6, 6, 0]);
+    assert_eq!(behind(&mut pool, &clock), [6, 6, 0]);
     lock(&clock.0).0 -= SignedDuration::from_secs(30);
-    assert_eq!(behind(&mut state, &clock), [0; 2], "earlier than they began is on the safe side");
+    assert_eq!(behind(&mut pool, &clock), [0; 2], "earlier than they began is on the safe side");
 }
 
 #[test]
 fn a_second_jump_is_waited_out_too() {
-    let (mut state, clock) = begun();
+    let (mut pool, clock) = begun();
     clock.set(60);
-    assert_eq!(behind(&mut state, &clock), [3600; 2]);
+    assert_eq!(behind(&mut pool, &clock), [3600; 2]);
     clock.pass(60);
-    assert_eq!(clock.now(), begins(&mut state, &clock));
+    assert_eq!(clock.now(), begins(&mut pool, &clock));
     clock.set(60);
-    assert_eq!(behind(&mut state, &clock), [3600, 3600, 0]);
+    assert_eq!(behind(&mut pool, &clock), [3600, 3600, 0]);
 }
 
 #[test]
 fn a_clock_that_goes_ahead_and_back_leaves_no_trace() {
-    let (mut state, clock) = begun();
+    let (mut pool, clock) = begun();
     clock.set(60);
-    assert_eq!(behind(&mut state, &clock), [3600; 1]);
+    assert_eq!(behind(&mut pool, &clock), [3600; 1]);
     clock.set(-60);
-    state.tick(clock.now());
-    assert_eq!(behind(&mut state, &clock), [0; 3]);
+    pool.tick(clock.now());
+    assert_eq!(behind(&mut pool, &clock), [0; 3]);
 }
 
 fn marked(owner: &OwnerId, nonce: &Nonce) -> Token {
@@ -95,38 +96,38 @@ fn marked(owner: &OwnerId, nonce: &Nonce) -> Token {
 
 #[test]
 fn after_a_clock_was_set_back_old_lists_prove_nothing() {
-    let (mut state, clock) = begun();
+    let (mut pool, clock) = begun();
     let (owner, nonce) = (OwnerId::of("agent"), Nonce::from_random([1; 7]));
     for _ in 0..2 {
-        state.listed(clock.now(), Vec::new(), HORIZON);
+        pool.listed(clock.now(), Vec::new(), HORIZON);
     }
     clock.set(-60);
     let recorded = clock.now() - HORIZON;
-    let proves = |state: &State| {
-        let snapshot = state.snapshot.clone().unwrap();
+    let proves = |pool: &Pool| {
+        let snapshot = pool.snapshot.clone().unwrap();
         (snapshot.is_absent(&owner, &nonce, recorded), snapshot.has_vanished(&id(1), recorded))
     };
-    assert_eq!(proves(&state), (true, true), "so it seems, until the clock is looked at");
-    state.tick(clock.now());
-    assert_eq!(proves(&state), (false, false));
+    assert_eq!(proves(&pool), (true, true), "so it seems, until the clock is looked at");
+    pool.tick(clock.now());
+    assert_eq!(proves(&pool), (false, false));
 
-    let begun = begins(&mut state, &clock);
+    let begun = begins(&mut pool, &clock);
     assert_eq!(begun, clock.now());
-    state.listed(begun, Vec::new(), HORIZON);
-    assert!(proves(&state).0, "a list that began since does");
-    state.listed(begun, Vec::new(), HORIZON);
-    assert_eq!(proves(&state), (true, true));
-    state.listed(begun, vec![marked(&owner, &nonce)], HORIZON);
-    assert_eq!(proves(&state), (false, false));
+    pool.listed(begun, Vec::new(), HORIZON);
+    assert!(proves(&pool).0, "a list that began since does");
+    pool.listed(begun, Vec::new(), HORIZON);
+    assert_eq!(proves(&pool), (true, true));
+    pool.listed(begun, vec![marked(&owner, &nonce)], HORIZON);
+    assert_eq!(proves(&pool), (false, false));
 }
 
 #[test]
 fn what_is_known_of_tokens_stays_when_a_clock_is_set_back() {
-    let (mut state, clock) = begun();
-    state.listed(clock.now(), vec![token(1)], HORIZON);
+    let (mut pool, clock) = begun();
+    pool.listed(clock.now(), vec![token(1)], HORIZON);
     clock.set(-60);
-    state.tick(clock.now());
-    assert!(state.snapshot.unwrap().get(&id(1)).is_some());
+    pool.tick(clock.now());
+    assert!(pool.snapshot.unwrap().get(&id(1)).is_some());
 }
 
 /// Lists whenever one is due, as long as one is.
@@ -162,13 +163,12 @@ async fn who_waits_for_a_list_over_a_jump_gets_it_after_the_horizon_and_it_is_on
     let mut world = Connected::new().await;
     let wanted = at(2);
     world.waits("agent", Waits { list: Some(wanted), ..Waits::default() });
-    world.account.want_list(wanted);
+    world.account.want_list(&TOKENS, wanted);
     world.clock.set(60);
     let (mut lists, mut seconds) = (0, 0);
     while world.world.woken().is_empty() {
         if world.account.until_list() == Some(Duration::ZERO) {
-            let told = world.account.poll(POLL).await.unwrap();
-            world.account.wake_listed(told);
+            assert_eq!(world.account.poll(POLL).await.len(), 1);
             lists += 1;
         }
         world.clock.pass(1);

@@ -5,7 +5,7 @@ use super::*;
 /// An account whose resources say that they have tokens 1, 2 and 3, as its list shows.
 fn expecting() -> World {
     let world = World::new();
-    world.account.expect([id(1), id(2), id(3)].into());
+    world.account.expect([id(1), id(2), id(3)].map(|id| (TOKENS, id)).into_iter());
     world.lists(&[1, 2, 3, 9]);
     world
 }
@@ -33,10 +33,10 @@ fn tokens_are_missing_as_long_as_lists_lack_them() {
     assert_eq!(missing(&world), Some(3));
     assert!(!world.lists(&[]).is_news);
     assert_eq!(missing(&world), Some(3), "they do not count as deleted by being missing for long");
-    world.account.expect([id(1)].into());
+    world.account.expect([id(1)].map(|id| (TOKENS, id)).into_iter());
     world.lists(&[]);
     assert_eq!(missing(&world), None);
-    world.account.expect([id(1), id(2)].into());
+    world.account.expect([id(1), id(2)].map(|id| (TOKENS, id)).into_iter());
     world.lists(&[]);
     assert_eq!(missing(&world), Some(2));
     world.lists(&[1, 2, 3]);
@@ -46,7 +46,7 @@ fn tokens_are_missing_as_long_as_lists_lack_them() {
 #[test]
 fn the_first_list_of_a_process_may_lack_tokens_too() {
     let world = World::new();
-    world.account.expect([id(1), id(2)].into());
+    world.account.expect([id(1), id(2)].map(|id| (TOKENS, id)).into_iter());
     assert_eq!(missing(&world), None, "nothing is known yet");
     world.lists(&[9]);
     assert_eq!(missing(&world), Some(2));
@@ -58,17 +58,17 @@ fn what_we_revoked_or_issued_ourselves_is_not_missing() {
     {
         let mut state = lock(&world.account.state);
         for n in 1..=3 {
-            state.change(|snapshot| snapshot.revoked(&id(n), noon()));
+            state.pool(&TOKENS).change(|snapshot| snapshot.revoked(&id(n), noon()));
         }
     }
     world.lists(&[]);
     assert_eq!(missing(&world), None);
     let world = expecting();
-    world.account.expect([id(4), id(5)].into());
+    world.account.expect([id(4), id(5)].map(|id| (TOKENS, id)).into_iter());
     {
         let mut state = lock(&world.account.state);
-        state.change(|snapshot| snapshot.issued(token(4), noon()));
-        state.change(|snapshot| snapshot.issued(token(5), noon()));
+        state.pool(&TOKENS).change(|snapshot| snapshot.issued(token(4), noon()));
+        state.pool(&TOKENS).change(|snapshot| snapshot.issued(token(5), noon()));
     }
     world.lists(&[1, 2, 3]);
     assert_eq!(missing(&world), None, "a list may lag");

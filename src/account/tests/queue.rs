@@ -46,11 +46,11 @@ fn news_wake_those_that_wait_for_news() {
 fn a_list_without_news_wakes_only_those_that_wait_for_a_list_that_began_then() {
     let mut world = crowd();
     let told = world.lists(&[1]);
-    world.account.wake_listed(told);
+    world.account.wake_listed(&TOKENS, told);
     assert_eq!(world.woken(), ["list of now", "next list"]);
     world.clock.pass(60);
     let told = world.lists(&[1]);
-    world.account.wake_listed(told);
+    world.account.wake_listed(&TOKENS, told);
     assert_eq!(world.woken(), ["list of later", "news or list of later"]);
 }
 
@@ -59,7 +59,7 @@ fn a_list_with_news_wakes_those_that_wait_for_news_too() {
     for tokens in [&[1, 2][..], &[2], &[]] {
         let mut world = crowd();
         let told = world.lists(tokens);
-        world.account.wake_listed(told);
+        world.account.wake_listed(&TOKENS, told);
         assert_eq!(world.woken(), ["list of now", "news", "news or list of later", "next list"], "{tokens:?}");
     }
 }
@@ -70,8 +70,11 @@ fn only_other_tokens_are_news() {
     assert!(world.lists(&[1]).is_news, "the first list");
     assert!(!world.lists(&[1]).is_news);
     let used = vec![Token { last_used_at: Some(noon()), ..token(1) }];
-    assert!(!lock(&world.account.state).listed(noon(), used, HORIZON).is_news, "who waits does not wait for a use");
-    lock(&world.account.state).change(|snapshot| snapshot.issued(token(2), noon()));
+    assert!(
+        !lock(&world.account.state).pool(&TOKENS).listed(noon(), used, HORIZON).is_news,
+        "who waits does not wait for a use"
+    );
+    lock(&world.account.state).pool(&TOKENS).change(|snapshot| snapshot.issued(token(2), noon()));
     assert!(!world.lists(&[1, 2]).is_news, "what we issued ourselves is known");
     assert!(world.lists(&[1, 2, 3]).is_news);
     assert!(world.lists(&[2, 3]).is_news);
@@ -80,7 +83,7 @@ fn only_other_tokens_are_news() {
 #[test]
 fn what_happens_between_a_look_and_its_wait_is_not_missed() {
     let news = |world: &World| world.account.wake_news();
-    let a_list = |world: &World| world.account.wake_listed(world.lists(&[1]));
+    let a_list = |world: &World| world.account.wake_listed(&TOKENS, world.lists(&[1]));
     let events: [fn(&World); 2] = [news, a_list];
     for happens in events {
         for waits in [NEWS, NEXT_LIST, list_of(1)] {

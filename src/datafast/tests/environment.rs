@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Recorder, client};
+use super::{Recorder, TOKENS, client};
 
 const BASE_URL: &str = "DATAFAST_TEST_BASE_URL";
 const CHILD: &str = "datafast::tests::environment::child";
@@ -39,7 +39,7 @@ const VARIABLES: [&str; 10] = [
 async fn child() {
     let Ok(base_url) = std::env::var(BASE_URL) else { return };
     let client = client(&base_url, "dft_a", &Arc::new(Recorder::default()));
-    let tokens = client.list_access_tokens().await.unwrap();
+    let tokens = client.list(&TOKENS).await.unwrap();
     assert!(tokens.is_empty());
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::datafast::{Effect, Error};
 
-use super::{LIMITS, Recorder, World, client, new_token};
+use super::{LIMITS, Recorder, TOKENS, World, client, new_token};
 
 const CREATE: Operation = Operation::CreateAccessToken;
 const LIST: Operation = Operation::ListAccessTokens;
@@ -36,8 +36,8 @@ async fn statuses_without_a_usable_answer_are_unavailable() {
         (204, FaultBody::Empty),
     ] {
         world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status, body: body.clone() }).times(2));
-        let listed = world.client.list_access_tokens().await.unwrap_err();
-        let created = world.client.create_access_token(&new_token()).await.unwrap_err();
+        let listed = world.client.list(&TOKENS).await.unwrap_err();
+        let created = world.client.create(&TOKENS, &new_token()).await.unwrap_err();
         assert!(is_unavailable(&listed, Effect::Unknown), "{status} {body:?}: {listed}");
         assert!(is_unavailable(&created, Effect::Unknown), "{status} {body:?}: {created}");
     }
@@ -49,7 +49,7 @@ async fn a_success_that_says_error_is_taken_by_its_code() {
     for (code, expected) in [(401, "credential"), (404, "no such token"), (429, "rate"), (503, "not available")] {
         let body = FaultBody::Error { code: Some(code), message: "m".into() };
         world.account.set_fault(Fault::new(LIST, Kind::Status { status: 200, body }).once());
-        let error = world.client.list_access_tokens().await.unwrap_err();
+        let error = world.client.list(&TOKENS).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{code}: {error}");
     }
 }
@@ -66,7 +66,7 @@ async fn a_rate_limit_says_how_long_to_wait() {
         (RetryAfter::Text("later".into()), None),
     ] {
         world.account.set_fault(Fault::new(LIST, Kind::RateLimited { retry_after: header.clone() }).once());
-        let error = world.client.list_access_tokens().await.unwrap_err();
+        let error = world.client.list(&TOKENS).await.unwrap_err();
         let Error::RateLimited { retry_after } = error else { panic!("{error}") };
         match expected {
             None => assert_eq!(retry_after, None, "{header:?}"),
@@ -80,16 +80,16 @@ async fn a_rate_limit_says_how_long_to_wait() {
 async fn a_body_too_large_or_endless_is_given_up() {
     let world = World::new().await;
     world.account.set_fault(Fault::new(LIST, Kind::Status { status: 200, body: FaultBody::Huge }).once());
-    let error = world.client.list_access_tokens().await.unwrap_err();
+    let error = world.client.list(&TOKENS).await.unwrap_err();
     assert!(is_unavailable(&error, Effect::Unknown) && error.to_string().contains("too large"), "{error}");
 
     world.account.set_fault(Fault::new(LIST, Kind::Status { status: 200, body: FaultBody::Endless }).once());
     let start = Instant::now();
-    let error = world.client.list_access_tokens().await.unwrap_err();
+    let error = world.client.list(&TOKENS).await.unwrap_err();
     assert!(is_unavailable(&error, Effect::Unknown), "{error}");
     assert!(start.elapsed() < LIMITS.total + Duration::from_secs(1));
     world.account.set_fault(Fault::new(LIST, Kind::Status { status: 403, body: FaultBody::Huge }).once());
-    let error = world.client.list_access_tokens().await.unwrap_err();
+    let error = world.client.list(&TOKENS).await.unwrap_err();
     assert!(matches!(error, Error::Rejected { status: 403, .. }), "the status says enough: {error}");
     let codes: Vec<_> = world.recorder.taken().into_iter().map(|(_, code)| code).collect();
     assert_eq!(codes, ["error", "timeout", "403"]);
@@ -100,11 +100,11 @@ async fn a_lost_answer_leaves_the_effect_unknown_and_nothing_is_sent_twice() {
     let world = World::new().await;
     for moment_after in [false, true] {
         // An idle connection is there to be reused: the case in which HTTP clients like to try again.
-        world.client.list_access_tokens().await.unwrap();
+        world.client.list(&TOKENS).await.unwrap();
         world.sandbox.clear_requests();
         let fault = Fault::new(CREATE, Kind::Drop);
         world.account.set_fault(if moment_after { fault.after_effect() } else { fault });
-        let error = world.client.create_access_token(&new_token()).await.unwrap_err();
+        let error = world.client.create(&TOKENS, &new_token()).await.unwrap_err();
         assert!(is_unavailable(&error, Effect::Unknown), "{error}");
         assert!(!error.to_string().contains("127.0.0.1"), "no URL: {error}");
         assert_eq!(world.account.count(CREATE), 1);
@@ -117,7 +117,7 @@ async fn a_lost_answer_leaves_the_effect_unknown_and_nothing_is_sent_twice() {
 async fn a_timeout_leaves_the_effect_unknown() {
     let world = World::new().await;
     world.account.set_fault(Fault::new(CREATE, Kind::Hang).after_effect());
-    let error = world.client.create_access_token(&new_token()).await.unwrap_err();
+    let error = world.client.create(&TOKENS, &new_token()).await.unwrap_err();
     assert!(is_unavailable(&error, Effect::Unknown), "{error}");
     assert_eq!(world.account.issued_tokens().len(), 1);
     assert_eq!(world.recorder.taken(), [("create_access_token", "timeout".to_owned())]);
@@ -130,7 +130,7 @@ async fn without_a_connection_there_is_no_effect() {
     drop(listener);
     let recorder = Arc::new(Recorder::default());
     let client = client(&format!("http://{address}"), "dft_a", &recorder);
-    let error = client.create_access_token(&new_token()).await.unwrap_err();
+    let error = client.create(&TOKENS, &new_token()).await.unwrap_err();
     assert!(is_unavailable(&error, Effect::None), "{error}");
     assert_eq!(recorder.taken(), [("create_access_token", "connect".to_owned())]);
 }
@@ -159,10 +159,10 @@ async fn a_request_on_a_connection_that_closes_is_never_written_twice() {
             }
         });
         let client = client(&format!("http://{address}"), "dft_a", &Arc::new(Recorder::default()));
-        client.list_access_tokens().await.unwrap();
+        client.list(&TOKENS).await.unwrap();
         // Long enough to notice that the server closed; a request into a closing connection may fail either way.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let result = client.create_access_token(&new_token()).await;
+        let result = client.create(&TOKENS, &new_token()).await;
         server.abort();
         let mut posts = 0;
         while let Ok(request) = seen.try_recv() {

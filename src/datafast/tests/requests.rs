@@ -6,25 +6,25 @@ use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, Wire};
 
 use crate::datafast::{Client, Effect, Error, SetupError, TokenId};
 
-use super::{Recorder, World, client, key, new_token, set};
+use super::{Recorder, TOKENS, World, client, key, new_token, set};
 
 #[tokio::test]
 async fn a_token_is_created_listed_and_deleted() {
     let world = World::new().await;
-    let issued = world.client.create_access_token(&new_token()).await.unwrap();
+    let issued = world.client.create(&TOKENS, &new_token()).await.unwrap();
     let held = &world.account.issued_tokens()[0];
     let key = issued.key.unwrap();
     assert_eq!((issued.token.id.as_str(), key.expose()), (held.id.as_str(), held.key.as_str()));
     assert_eq!(key.fits(&issued.token.display_key), Some(true));
 
-    let listed = world.client.list_access_tokens().await.unwrap();
+    let listed = world.client.list(&TOKENS).await.unwrap();
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[1], issued.token);
     assert_eq!(listed[1].permissions, set(&["analytics:read"]));
 
-    world.client.delete_access_token(&issued.token.id).await.unwrap();
+    world.client.delete(&TOKENS, &issued.token.id).await.unwrap();
     assert!(world.account.issued_tokens().is_empty());
-    assert_eq!(world.client.delete_access_token(&issued.token.id).await, Err(Error::NotFound));
+    assert_eq!(world.client.delete(&TOKENS, &issued.token.id).await, Err(Error::NotFound));
     let told: Vec<_> = world.recorder.taken();
     assert_eq!(
         told,
@@ -42,9 +42,9 @@ async fn other_spellings_of_an_answer_are_understood() {
     let world = World::new().await;
     for wire in [Wire::IdSpelling, Wire::WithoutTimes, Wire::DataObject, Wire::WithoutKey] {
         world.account.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Wire { wire }).once());
-        let issued = world.client.create_access_token(&new_token()).await.unwrap();
+        let issued = world.client.create(&TOKENS, &new_token()).await.unwrap();
         assert_eq!(issued.key.is_none(), wire == Wire::WithoutKey, "{wire:?}");
-        world.client.delete_access_token(&issued.token.id).await.unwrap();
+        world.client.delete(&TOKENS, &issued.token.id).await.unwrap();
     }
 }
 
@@ -52,17 +52,17 @@ async fn other_spellings_of_an_answer_are_understood() {
 async fn refusals_had_no_effect_and_are_told_apart() {
     let world = World::with(AccountOptions { token_limit: Some(2), ..AccountOptions::default() }).await;
     let invalid = crate::datafast::NewToken { permissions: set(&["nonsense"]), ..new_token() };
-    let rejected = world.client.create_access_token(&invalid).await.unwrap_err();
+    let rejected = world.client.create(&TOKENS, &invalid).await.unwrap_err();
     assert!(matches!(&rejected, Error::Rejected { status: 400, message } if message.contains("nonsense")));
 
-    let id = world.client.create_access_token(&new_token()).await.unwrap().token.id;
-    let full = world.client.create_access_token(&new_token()).await.unwrap_err();
+    let id = world.client.create(&TOKENS, &new_token()).await.unwrap().token.id;
+    let full = world.client.create(&TOKENS, &new_token()).await.unwrap_err();
     assert!(matches!(&full, Error::Full { message } if message.contains("limit")));
 
-    world.client.delete_access_token(&id).await.unwrap();
-    let gone = world.client.delete_access_token(&id).await.unwrap_err();
+    world.client.delete(&TOKENS, &id).await.unwrap();
+    let gone = world.client.delete(&TOKENS, &id).await.unwrap_err();
     world.account.revoke_credential();
-    let unknown = world.client.list_access_tokens().await.unwrap_err();
+    let unknown = world.client.list(&TOKENS).await.unwrap_err();
     assert!(matches!(unknown, Error::CredentialsRejected { .. }));
     for error in [rejected, full, gone, unknown] {
         assert_eq!(error.effect(), Effect::None, "{error}");
@@ -73,7 +73,7 @@ async fn refusals_had_no_effect_and_are_told_apart() {
 async fn a_scope_beyond_the_credential_is_rejected() {
     let permissions = Some(vec!["api-keys:write".to_owned()]);
     let world = World::with(AccountOptions { permissions, ..AccountOptions::default() }).await;
-    let error = world.client.create_access_token(&new_token()).await.unwrap_err();
+    let error = world.client.create(&TOKENS, &new_token()).await.unwrap_err();
     assert!(matches!(error, Error::Rejected { status: 403, .. }), "{error}");
 }
 
@@ -82,8 +82,8 @@ async fn a_limit_is_a_full_account_only_on_create() {
     let world = World::new().await;
     let body = FaultBody::Error { code: None, message: "MAXIMUM reached".to_owned() };
     world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status: 400, body }));
-    assert!(matches!(world.client.create_access_token(&new_token()).await, Err(Error::Full { .. })));
-    assert!(matches!(world.client.list_access_tokens().await, Err(Error::Rejected { status: 400, .. })));
+    assert!(matches!(world.client.create(&TOKENS, &new_token()).await, Err(Error::Full { .. })));
+    assert!(matches!(world.client.list(&TOKENS).await, Err(Error::Rejected { status: 400, .. })));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn errors_quote_no_keys() {
     let message = "odd-credential and dft_abcdefgh are\n wrong".to_owned();
     let body = FaultBody::Error { code: None, message };
     world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status: 422, body }));
-    let error = world.client.list_access_tokens().await.unwrap_err();
+    let error = world.client.list(&TOKENS).await.unwrap_err();
     assert_eq!(error.to_string(), "DataFast refuses the request (422): [redacted] and dft_[redacted] are wrong");
     assert!(!format!("{:?}", world.client).contains("odd"));
 }
@@ -101,15 +101,15 @@ async fn errors_quote_no_keys() {
 async fn a_probe_tells_whether_a_key_works() {
     let world = World::new().await;
     let mut asked = new_token();
-    let able = world.client.create_access_token(&asked).await.unwrap();
+    let able = world.client.create(&TOKENS, &asked).await.unwrap();
     asked.permissions = set(&["goals:read"]);
-    let unable = world.client.create_access_token(&asked).await.unwrap().key.unwrap();
+    let unable = world.client.create(&TOKENS, &asked).await.unwrap().key.unwrap();
     let (id, able) = (able.token.id, able.key.unwrap());
-    assert_eq!(world.client.probe(&able).await, Ok(true));
-    assert_eq!(world.client.probe(&unable).await, Ok(true), "403 is an answer to a known key");
-    world.client.delete_access_token(&id).await.unwrap();
-    assert_eq!(world.client.probe(&able).await, Ok(false));
-    assert_eq!(world.client.probe(&key("dft_of_nobody")).await, Ok(false));
+    assert_eq!(world.client.probe(&TOKENS, &able).await, Ok(true));
+    assert_eq!(world.client.probe(&TOKENS, &unable).await, Ok(true), "403 is an answer to a known key");
+    world.client.delete(&TOKENS, &id).await.unwrap();
+    assert_eq!(world.client.probe(&TOKENS, &able).await, Ok(false));
+    assert_eq!(world.client.probe(&TOKENS, &key("dft_of_nobody")).await, Ok(false));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_probe_proves_nothing_by_other_answers() {
         (500, FaultBody::default()),
     ] {
         world.account.set_fault(Fault::new(Operation::GetAccount, Kind::Status { status, body: body.clone() }).once());
-        let result = world.client.probe(&key(&world.account.credential())).await;
+        let result = world.client.probe(&TOKENS, &key(&world.account.credential())).await;
         assert!(result.is_err(), "{status} {body:?}");
     }
     assert!(world.recorder.taken().iter().all(|(operation, _)| *operation == "get_account"));
@@ -137,8 +137,8 @@ async fn requests_carry_the_documented_headers_and_paths() {
     let world = World::new().await;
     let recorder = Arc::new(Recorder::default());
     let slashed = client(&format!("{}/", world.sandbox.base_url()), &world.account.credential(), &recorder);
-    slashed.list_access_tokens().await.unwrap();
-    let _ = slashed.delete_access_token(&TokenId::parse("65a1").unwrap()).await;
+    slashed.list(&TOKENS).await.unwrap();
+    let _ = slashed.delete(&TOKENS, &TokenId::parse("65a1").unwrap()).await;
     let paths: Vec<_> = world.account.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/api/v1/admin/access-tokens", "/api/v1/admin/access-tokens/65a1"]);
 }

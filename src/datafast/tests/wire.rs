@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::datafast::error::quote;
 use crate::datafast::wire::{acknowledged, failure, issued, list, retry_after};
 
-use super::{new_token, set};
+use super::{TOKENS, new_token, set};
 
 const TOKEN: &str = r#"{"_id":"65a1","name":"n","displayKey":"dft_ab1...xyz9","scope":"user","permissions":["goals:read"],
     "websiteIds":["w"],"lastUsedAt":"2026-01-02T03:04:05.678Z","createdAt":"2026-01-01T00:00:00.000Z","new":{"a":[1]}}"#;
@@ -18,7 +18,7 @@ fn success(data: &str) -> Vec<u8> {
 
 #[test]
 fn a_list_is_read_with_all_its_fields() {
-    let token = list(&success(&format!("[{TOKEN}]"))).unwrap().remove(0);
+    let token = list(&success(&format!("[{TOKEN}]")), &TOKENS).unwrap().remove(0);
     assert_eq!(token.id.as_str(), "65a1");
     assert_eq!((token.name.as_deref(), token.display_key.as_str()), (Some("n"), "dft_ab1...xyz9"));
     assert_eq!((token.permissions, token.website_ids), (set(&["goals:read"]), set(&["w"])));
@@ -30,12 +30,12 @@ fn a_list_is_read_with_all_its_fields() {
 fn absent_and_null_fields_are_read_as_nothing() {
     for object in [r#"{"id":"65a1"}"#, r#"{"_id":"65a1","id":"65a1","name":null,"permissions":null,"lastUsedAt":null}"#]
     {
-        let token = list(&success(&format!("[{object}]"))).unwrap().remove(0);
+        let token = list(&success(&format!("[{object}]")), &TOKENS).unwrap().remove(0);
         assert_eq!((token.name, token.display_key, token.last_used_at), (None, String::new(), None), "{object}");
         assert!(token.permissions.is_empty() && token.website_ids.is_empty());
     }
-    assert_eq!(list(&success(TOKEN)).unwrap().len(), 1, "an object in place of an array");
-    assert_eq!(list(&success("[]")).unwrap().len(), 0);
+    assert_eq!(list(&success(TOKEN), &TOKENS).unwrap().len(), 1, "an object in place of an array");
+    assert_eq!(list(&success("[]"), &TOKENS).unwrap().len(), 0);
 }
 
 #[test]
@@ -61,14 +61,14 @@ fn what_is_not_wholly_a_list_is_unreadable() {
         odd(r#""lastUsedAt":1700000000"#),
         odd(r#""name":[]"#),
     ] {
-        assert!(list(&body).is_err(), "{}", String::from_utf8_lossy(&body));
+        assert!(list(&body, &TOKENS).is_err(), "{}", String::from_utf8_lossy(&body));
     }
 }
 
 #[test]
 fn a_created_token_keeps_its_key_whatever_else_is_odd() {
     let body = success(r#"[{"id":"65a1","key":"dft_k\u0065y","name":5,"permissions":{},"createdAt":"yesterday"}]"#);
-    let created = issued(&body, &new_token()).unwrap();
+    let created = issued(&body, &new_token(), None).unwrap();
     assert_eq!(created.key.unwrap().expose(), "dft_key");
     assert_eq!(created.token.name.as_deref(), Some("shop/reader"), "what was asked for stands in");
     assert_eq!((created.token.permissions, created.token.created_at), (set(&["analytics:read"]), None));
@@ -88,7 +88,7 @@ fn a_created_token_without_a_usable_key_keeps_its_id() {
         r#","key":["dft_a"]"#,
         r#","key":{"raw":{"a":"dft_a"}}"#,
     ] {
-        let created = issued(&success(&format!(r#"[{{"_id":"65a1"{key}}}]"#)), &new_token()).unwrap();
+        let created = issued(&success(&format!(r#"[{{"_id":"65a1"{key}}}]"#)), &new_token(), None).unwrap();
         assert!(created.key.is_none(), "{key}");
         assert_eq!(created.token.id.as_str(), "65a1");
     }
@@ -103,7 +103,7 @@ fn a_create_without_an_id_or_with_several_tokens_is_unreadable_and_says_nothing_
         r#"["dft_secretsecret"]"#,
         r#""dft_secretsecret""#,
     ] {
-        let error = issued(&success(data), &new_token()).unwrap_err();
+        let error = issued(&success(data), &new_token(), None).unwrap_err();
         assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
 }

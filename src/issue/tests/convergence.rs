@@ -64,6 +64,7 @@ proptest! {
         let before: Vec<TokenId> = simulator.remote.keys().filter(|id| theirs.contains(id)).cloned().collect();
         simulator.settle();
         let mut causes = simulator.causes;
+        causes.extend(simulator.rolls.iter().map(|(_, cause)| *cause));
         causes.retain(|cause| *cause != Cause::RotationDue);
         prop_assert!(causes.len() <= 1, "{causes:?}");
         prop_assert!(before.iter().all(|id| simulator.remote.contains_key(id)), "a token of others is gone");

@@ -8,11 +8,11 @@ use crate::issue::verdict::Reason;
 use super::scenes::*;
 
 fn record(cause: Cause) -> Action {
-    Action::Record { again: None, cause, keep: Vec::new() }
+    Action::Record { again: None, cause, keep: Vec::new(), rolls: None }
 }
 
 fn send(n: u8, cause: Cause) -> Action {
-    Action::Send { nonce: nonce(n), cause }
+    Action::Send { nonce: nonce(n), cause, rolls: None }
 }
 
 fn unsent(scene: &mut Scene) -> &mut Preflight {

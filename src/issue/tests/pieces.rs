@@ -101,7 +101,7 @@ pub(super) fn token(n: u8) -> Token {
 }
 
 pub(super) fn attempt(n: u8, at: Timestamp, cause: Cause) -> Attempt {
-    Attempt { nonce: nonce(n), at, cause, requests: Requests::default() }
+    Attempt { nonce: nonce(n), at, cause, requests: Requests::default(), rolls: None }
 }
 
 pub(super) fn previous(n: u8, since: Timestamp) -> Previous {
@@ -142,6 +142,7 @@ pub(super) fn held(n: u8, since: Timestamp) -> Held {
     Held {
         nonce: nonce(n),
         token_id: id(n),
+        rolled: false,
         since,
         spec_hash: scope().hash(),
         key_sha256: fingerprint(n),

@@ -45,7 +45,7 @@ fn ready(scene: Scene, cause: Cause) -> Scene {
 }
 
 fn send(cause: Cause) -> Action {
-    Action::Send { nonce: nonce(2), cause }
+    Action::Send { nonce: nonce(2), cause, rolls: None }
 }
 
 #[test]

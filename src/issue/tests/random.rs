@@ -13,7 +13,7 @@ use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
 use crate::issue::observed::{Desired, Expiry, Proof, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord};
-use crate::issue::record::{Cause, Log, Previous, Request, Requests, SecretRecord};
+use crate::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, SecretRecord};
 
 use super::scenes::*;
 
@@ -108,7 +108,10 @@ fn requests() -> impl Strategy<Value = Requests> + Clone {
 
 pub(super) fn log(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Log> {
     let numbers = prop_oneof![3 => ALL, 1 => UNSENT];
-    vec((numbers, time, cause()).prop_map(|(n, at, cause)| attempt(n, at, cause)), 0..4).prop_map(Log)
+    let rolls = prop::option::weighted(0.3, ALL.prop_map(id));
+    let attempts =
+        (numbers, time, cause(), rolls).prop_map(|(n, at, cause, rolls)| Attempt { rolls, ..attempt(n, at, cause) });
+    vec(attempts, 0..4).prop_map(Log)
 }
 
 pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = SecretRecord> {
@@ -158,12 +161,13 @@ fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
 fn rotations() -> impl Strategy<Value = Rotation> {
     let overlap = prop_oneof![0..10_000_i64, Just(i64::MAX)];
     let every = of(prop_oneof![3600..100_000_i64, Just(i64::MAX)]);
-    (every, overlap, of(prop_oneof![0..10_000_i64, Just(i64::MAX)]), any::<bool>()).prop_map(
-        |(every, overlap, more, revoke_first)| Rotation {
+    (every, overlap, of(prop_oneof![0..10_000_i64, Just(i64::MAX)]), any::<(bool, bool)>()).prop_map(
+        |(every, overlap, more, (revoke_first, rolls))| Rotation {
             every: every.map(SignedDuration::from_secs),
             overlap: SignedDuration::from_secs(overlap),
             max_overlap: more.map(|more| SignedDuration::from_secs(overlap.saturating_add(more))),
             revoke_first,
+            rolls,
         },
     )
 }
@@ -190,9 +194,10 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
 /// Status can name only tokens of this resource: by its marker, or imported by hand.
 fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = StatusRecord> {
     let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
-    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request(), of(time)).prop_map(
-        |(n, retiring, ready, rotate_request, waiting_since)| StatusRecord {
+    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
+        |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
             waiting_since,
+            issued_at,
             token_id: n.map(id),
             attempt: n.filter(|n| MINE.contains(n)).map(nonce),
             retiring: retiring.into_iter().map(id).collect(),

@@ -18,7 +18,7 @@ fn swapped(cause: Cause) -> Scene {
 }
 
 fn restart() -> Action {
-    Action::Restart { token_id: id(2), at: ago(1) }
+    Action::Restart { at: ago(1) }
 }
 
 #[test]
@@ -38,12 +38,12 @@ fn without_workloads_to_restart_there_is_nothing_to_do() {
 
 #[test]
 fn what_was_done_is_not_done_again_by_this_process_nor_once_status_names_the_token() {
-    let done = swapped(Cause::RotationDue).change(|s| s.local.restarted = Some(id(2)));
+    let done = swapped(Cause::RotationDue).change(|s| s.local.restarted = Some(ago(1)));
     done.says(Reason::Issued, true, "dft_002");
     assert_eq!(done.after_restart().action(), restart(), "it may not have been done");
     let named = swapped(Cause::RotationDue).change(|s| s.status.token_id = Some(id(2)));
     named.says(Reason::Issued, true, "dft_002");
-    let before = swapped(Cause::RotationDue).change(|s| s.local.restarted = Some(id(1)));
+    let before = swapped(Cause::RotationDue).change(|s| s.local.restarted = Some(ago(A_DAY)));
     assert_eq!(before.action(), restart(), "that was for the key before");
 }
 
@@ -73,8 +73,8 @@ fn each_swap_restarts_workloads_once_before_status_names_the_token() {
     assert_eq!(simulator.scene.status.token_id, Some(id(1)));
     simulator.crash();
     simulator.settle();
-    let token = simulator.secrets_token().unwrap();
-    assert_eq!(simulator.restarted, [token.clone(), token.clone()], "again, for the crash: it changes nothing");
+    let swapped = simulator.secret_record().issued_at.unwrap();
+    assert_eq!(simulator.restarted, [swapped, swapped], "again, for the crash: it changes nothing");
     simulator.crash();
     simulator.settle();
     assert_eq!(simulator.restarted.len(), 2);

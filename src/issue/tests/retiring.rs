@@ -18,7 +18,9 @@ fn about_to_send() -> Scene {
 #[test]
 fn a_lost_attempt_that_is_the_current_one_is_fenced_off_before_it_is_revoked() {
     let lost = Scene::answer_lost();
-    let Action::Record { again: None, cause: Cause::New, keep } = lost.action() else { panic!("{:?}", lost.action()) };
+    let Action::Record { again: None, cause: Cause::New, keep, rolls: None } = lost.action() else {
+        panic!("{:?}", lost.action())
+    };
     assert_eq!(keep, lost.log.0, "it stays in the log: the licence to revoke it");
     let fenced = lost.with_attempts(&[(1, 1), (2, 0)]);
     assert_eq!(fenced.action(), revoke(1, RevokeCause::LostAttempt));
@@ -122,7 +124,7 @@ fn a_deleted_secret_and_a_changed_key_are_answered_with_a_new_token() {
 #[test]
 fn the_token_of_a_lost_key_lives_until_the_overlap_after_the_next_swap() {
     let before = about_to_send();
-    assert_eq!(before.action(), Action::Send { nonce: nonce(2), cause: Cause::KeyLost });
+    assert_eq!(before.action(), Action::Send { nonce: nonce(2), cause: Cause::KeyLost, rolls: None });
     let mut swapped = Scene::replaced(0).change(|s| s.status = Scene::settled().status);
     swapped.says(Reason::Issued, true, "dft_002");
     swapped.now = later(60);

@@ -76,7 +76,7 @@ fn the_old_token_is_revoked_only_where_that_makes_the_one_slot_that_is_missing()
     for over_full in [-1, -3] {
         with_free(Some(over_full)).says(Reason::WaitingForSlot, true, "no free slot");
     }
-    let send = Action::Send { nonce: nonce(2), cause: Cause::RotateRequested };
+    let send = Action::Send { nonce: nonce(2), cause: Cause::RotateRequested, rolls: None };
     assert_eq!(with_free(Some(1)).action(), send, "with room for both, there is an overlap");
     assert_eq!(with_free(None).action(), send, "before the first list, DataFast tells");
 }
@@ -86,7 +86,7 @@ fn having_made_room_its_successor_is_sent_at_once_and_the_cause_stays_what_it_wa
     let mut scene = recorded(revoke_first(), Preflight::Passed);
     scene.snapshot.as_mut().unwrap().revoked(&id(1), now());
     scene.free = Some(1);
-    assert_eq!(scene.action(), Action::Send { nonce: nonce(2), cause: Cause::RotateRequested });
+    assert_eq!(scene.action(), Action::Send { nonce: nonce(2), cause: Cause::RotateRequested, rolls: None });
 }
 
 #[test]

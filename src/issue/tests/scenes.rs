@@ -50,6 +50,7 @@ impl Scene {
                     overlap: SignedDuration::from_hours(1),
                     max_overlap: None,
                     revoke_first: false,
+                    rolls: false,
                 },
                 requests: Requests::default(),
                 expiry: None,
@@ -181,9 +182,13 @@ impl Scene {
         }
     }
 
+    pub(super) fn secret_is_gone(&self) -> bool {
+        matches!(self.secret, SecretView::Missing)
+    }
+
     pub(super) fn look<R>(&self, f: impl FnOnce(&Observed<'_>) -> R) -> R {
         f(&Observed {
-            names: Names { secret: "agent", key: "token", account: "default" },
+            names: Names { secret: "agent", key: "token", account: "default", website: None },
             owner: me(),
             claimed: self.claimed,
             log: self.log.clone(),

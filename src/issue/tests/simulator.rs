@@ -21,6 +21,11 @@ use super::scenes::*;
 /// Numbers of attempts that this process makes.
 const FIRST_NEW: u8 = 100;
 
+/// The key that DataFast takes as this token's: its mask shows which number it has.
+fn live_key(token: &Token) -> Arc<RawKey> {
+    (0..=u8::MAX).map(key).find(|key| key.mask() == token.display_key).expect("a key of this test")
+}
+
 /// A time by the wall clock, and by the steady one.
 type Since = (Timestamp, SignedDuration);
 
@@ -30,8 +35,10 @@ pub(super) struct Simulator {
     pub(super) remote: BTreeMap<TokenId, Token>,
     /// Why tokens were issued.
     pub(super) causes: Vec<Cause>,
-    /// For whose keys workloads were restarted.
-    pub(super) restarted: Vec<TokenId>,
+    /// With which time workloads were restarted.
+    pub(super) restarted: Vec<Timestamp>,
+    /// Tokens that got another key, and why.
+    pub(super) rolls: Vec<(TokenId, Cause)>,
     /// The time that has passed, whatever the wall clock says.
     pub(super) steady: SignedDuration,
     pub(super) released: bool,
@@ -58,6 +65,7 @@ impl Simulator {
             remote,
             causes: Vec::new(),
             restarted: Vec::new(),
+            rolls: Vec::new(),
             steady: SignedDuration::ZERO,
             released: false,
             takes_hidden_keys: false,
@@ -144,9 +152,31 @@ impl Simulator {
         self.list();
     }
 
+    /// Another process takes over, whose first list still shows this.
+    pub(super) fn crash_behind(&mut self, lagging: &BTreeMap<TokenId, Token>) {
+        self.crash();
+        let tokens = lagging.values().cloned().collect();
+        self.scene.snapshot = Some(Snapshot::new(self.scene.horizon, self.scene.now, tokens));
+    }
+
     /// Tokens of the account that are this resource's.
     pub(super) fn own(&self) -> BTreeSet<TokenId> {
         self.remote.keys().filter(|id| random::is_own(&self.scene, id)).cloned().collect()
+    }
+
+    /// The record of the Secret, which must be there.
+    pub(super) fn secret_record(&self) -> &SecretRecord {
+        match &self.scene.secret {
+            SecretView::Present(facts) => &facts.record,
+            SecretView::Missing => panic!("there is no Secret"),
+        }
+    }
+
+    /// Whether DataFast takes the key that the Secret holds as that of the token it names.
+    pub(super) fn has_live_key(&self) -> bool {
+        let SecretView::Present(SecretFacts { record, key: Some(key), .. }) = &self.scene.secret else { return false };
+        let live = record.token_id.as_ref().and_then(|id| self.remote.get(id)).map(live_key);
+        live.is_some_and(|live| live.expose() == key.expose())
     }
 
     /// The token that the Secret names.
@@ -175,6 +205,7 @@ impl Simulator {
                 attempt,
                 retiring,
                 ready,
+                issued_at: facts.issued_at.map(|at| Timestamp::from_second(at.as_second()).unwrap()),
                 rotate_request: facts.rotate_request,
                 waiting_since: None,
             };
@@ -193,13 +224,13 @@ impl Simulator {
         match action {
             Action::Rest | Action::Pause => {}
             Action::Claim => scene.claimed = true,
-            Action::Record { again, cause, keep } => {
+            Action::Record { again, cause, keep, rolls } => {
                 let nonce = again.unwrap_or_else(|| nonce(self.next));
                 self.next += 1;
                 scene.claimed = true;
                 scene.log.0 = keep;
                 let requests = scene.desired.requests.clone();
-                scene.log.0.push(Attempt { nonce: nonce.clone(), at: now, cause, requests });
+                scene.log.0.push(Attempt { nonce: nonce.clone(), at: now, cause, requests, rolls });
                 scene.local.unsent = Some(Unsent { nonce, preflight: Preflight::Passed });
             }
             Action::Preflight => {
@@ -207,7 +238,25 @@ impl Simulator {
                     unsent.preflight = Preflight::Passed;
                 }
             }
-            Action::Send { nonce: sent, cause } => {
+            Action::Send { nonce: sent, cause, rolls: Some(token_id) } => {
+                self.rolls.push((token_id.clone(), cause));
+                let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
+                scene.local.unsent = None;
+                let Some(token) = self.remote.get_mut(&token_id) else {
+                    (scene.local.unsent, _) = (Some(unsent(n)), scene.local.denied.insert(token_id, now));
+                    return;
+                };
+                token.display_key = key(n).mask();
+                let Desired { scope: wanted, requests, .. } = &scene.desired;
+                scene.snapshot.iter_mut().for_each(|s| s.rolled(&token_id, &key(n).mask(), now));
+                let key_sha256 = key(n).fingerprint(token_id.as_str());
+                let (spec_hash, requests) = (wanted.hash(), requests.clone());
+                scene.local.held =
+                    Some(Held { rolled: true, token_id, key_sha256, spec_hash, requests, ..held(n, now) });
+                self.held_key = Some(key(n));
+            }
+            Action::LetGo => (scene.local.held, self.held_key) = (None, None),
+            Action::Send { nonce: sent, cause, rolls: None } => {
                 self.causes.push(cause);
                 let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
                 let Desired { scope: wanted, requests, .. } = &scene.desired;
@@ -226,8 +275,9 @@ impl Simulator {
             Action::Rewrite { record } => self.write(record, false),
             Action::Prove { token_id } => {
                 let key_sha256 = scene.secret().key.as_ref().unwrap().fingerprint(token_id.as_str());
-                let is_there = self.remote.contains_key(&token_id) || self.takes_hidden_keys;
-                let proven = is_there && key_sha256 == fingerprint(random::number(&token_id));
+                let live = self.remote.get(&token_id).map(live_key);
+                let hidden = || self.takes_hidden_keys.then(|| key(random::number(&token_id)));
+                let proven = live.or_else(hidden).is_some_and(|key| key_sha256 == key.fingerprint(token_id.as_str()));
                 scene.local.proof = Some(Proof { token_id, key_sha256, proven, at: now });
             }
             Action::Revoke { token_id, cause } => {
@@ -241,9 +291,9 @@ impl Simulator {
                 }
                 scene.local.held = scene.local.held.take().filter(|held| held.token_id != token_id);
             }
-            Action::Restart { token_id, .. } => {
-                self.restarted.push(token_id.clone());
-                scene.local.restarted = Some(token_id);
+            Action::Restart { at } => {
+                self.restarted.push(at);
+                scene.local.restarted = Some(at);
             }
             Action::DeleteSecret => scene.secret = SecretView::Missing,
             Action::Release => {

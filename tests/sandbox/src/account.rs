@@ -1,5 +1,7 @@
 //! An account as tests hold it.
 
+mod website_keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Fault, FaultId};
 use crate::log::{LoggedRequest, Operation};
 use crate::permission::Scope;
-use crate::state::{AccountState, Shared, State, Token, mask, random_key};
+use crate::state::{AccountState, Limits, Shared, State, Token, mask};
+
+pub use website_keys::ForeignKey;
 
 /// How an account is made.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,10 +27,13 @@ pub struct AccountOptions {
     pub permissions: Option<Vec<String>>,
     /// The websites that the credential may touch; empty: all.
     pub website_ids: Vec<String>,
-    /// What `GET /websites` shows.
+    /// What `GET /websites` shows, and whose keys there are; empty: it shows none, and every 24 hex digits are a
+    /// website that can have keys.
     pub websites: Vec<Website>,
     /// Tokens per account, the credential included; none: as the sandbox has it.
     pub token_limit: Option<usize>,
+    /// Keys per website; none: as the sandbox has it.
+    pub website_key_limit: Option<usize>,
 }
 
 /// A website of an account.
@@ -57,7 +64,7 @@ pub struct ForeignToken {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A token with all that the sandbox knows of it, the raw key included.
+/// An access token or a website key, with all that the sandbox knows of it, the raw key included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenView {
@@ -65,14 +72,16 @@ pub struct TokenView {
     pub id: String,
     /// Its name.
     pub name: Option<String>,
-    /// The raw key.
+    /// The raw key; of a website key that was rolled, the newest.
     pub key: String,
     /// The masked key.
     pub display_key: String,
-    /// What it may do.
+    /// What it may do. Website keys have none.
     pub permissions: Vec<String>,
     /// Empty: all websites.
     pub website_ids: Vec<String>,
+    /// The website whose key it is; none: it is an access token.
+    pub website_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last used.
@@ -97,16 +106,18 @@ impl Account {
         let mut state = shared.lock();
         let name = options.name.clone().unwrap_or_else(|| format!("account-{}", state.accounts.len() + 1));
         let credential = credential(&options);
-        let token_limit = options.token_limit.unwrap_or(state.token_limit);
+        let limits = Limits {
+            tokens: options.token_limit.unwrap_or(state.limits.tokens),
+            website_keys: options.website_key_limit.unwrap_or(state.limits.website_keys),
+        };
         // A second account of that name takes the place of the first: it starts afresh.
         state.accounts.retain(|account| account.name != name);
         state.accounts.push(AccountState {
             name: name.clone(),
-            token_limit,
+            limits,
             websites: options.websites,
             credential: credential.id.clone(),
             tokens: vec![credential],
-            website_keys: Vec::new(),
         });
         drop(state);
         Self { shared, name }
@@ -147,40 +158,44 @@ impl Account {
         self.read(|account| account.credential.clone())
     }
 
-    /// Every token that the account ever had, oldest first, the credential included.
+    /// Every access token that the account ever had, oldest first, the credential included.
     pub fn tokens(&self) -> Vec<TokenView> {
-        self.read(|account| account.tokens.iter().map(|token| view(account, token)).collect())
+        self.read(|account| {
+            account.tokens.iter().filter(|token| token.website.is_none()).map(|token| view(account, token)).collect()
+        })
     }
 
-    /// The tokens that work, oldest first, the credential included.
+    /// The access tokens that work, oldest first, the credential included.
     pub fn live_tokens(&self) -> Vec<TokenView> {
-        self.read(|account| account.live().map(|token| view(account, token)).collect())
+        self.tokens().into_iter().filter(|token| token.live).collect()
     }
 
-    /// The live tokens that were created through the API.
+    /// The live access tokens that were created through the API.
     pub fn issued_tokens(&self) -> Vec<TokenView> {
         self.live_tokens().into_iter().filter(|token| token.created_by.is_some()).collect()
     }
 
-    /// Adds a token behind the API's back, over the limit where need be. Returns its id.
+    /// Adds an access token behind the API's back, over the limit where need be. Returns its id.
     pub fn add_token(&self, token: ForeignToken) -> String {
-        self.change(|account| {
-            let scope = scope(token.permissions, token.website_ids);
-            let mut made = Token::new(token.name, scope, token.created_by);
-            made.created_at = token.created_at.unwrap_or(made.created_at);
-            made.last_used_at = token.last_used_at;
-            let id = made.id.clone();
-            account.tokens.push(made);
-            id
-        })
+        let scope = scope(token.permissions, token.website_ids);
+        let mut made = Token::new(token.name, scope, token.created_by);
+        made.created_at = token.created_at.unwrap_or(made.created_at);
+        made.last_used_at = token.last_used_at;
+        self.add(made)
     }
 
-    /// Deletes a token behind everybody's back. False: there is no such live token.
+    fn add(&self, token: Token) -> String {
+        let id = token.id.clone();
+        self.change(|account| account.tokens.push(token));
+        id
+    }
+
+    /// Deletes a token or website key behind everybody's back. False: there is no such live one.
     pub fn delete_behind_back(&self, id: &str) -> bool {
         self.change(|account| account.live_mut(id).map(Token::delete).is_some())
     }
 
-    /// Sets a live token's `lastUsedAt`. False: there is no such live token.
+    /// Sets the `lastUsedAt` of a live token or website key. False: there is no such live one.
     pub fn use_token(&self, id: &str, at: Timestamp) -> bool {
         self.change(|account| account.live_mut(id).map(|token| token.last_used_at = Some(at)).is_some())
     }
@@ -199,15 +214,6 @@ impl Account {
             let key = credential.key.clone();
             account.credential.clone_from(&credential.id);
             account.tokens.push(credential);
-            key
-        })
-    }
-
-    /// Makes a raw `df_` key.
-    pub fn add_website_key(&self) -> String {
-        self.change(|account| {
-            let key = random_key("df_");
-            account.website_keys.push(key.clone());
             key
         })
     }
@@ -273,6 +279,7 @@ fn view(account: &AccountState, token: &Token) -> TokenView {
         key: token.key.clone(),
         permissions: token.scope.permissions.clone(),
         website_ids: token.scope.website_ids.clone(),
+        website_id: token.website.clone(),
         created_at: token.created_at,
         last_used_at: token.last_used_at,
         created_by: token.created_by.clone(),

@@ -10,16 +10,19 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::account::{Account, AccountOptions, ForeignToken, TokenView};
+use crate::account::{Account, AccountOptions, ForeignKey, ForeignToken, TokenView};
 use crate::fault::{Fault, FaultId};
 use crate::log::LoggedRequest;
 use crate::state::Shared;
 
 type Control = State<Arc<Shared>>;
+/// Account, website and id of a website key.
+type Key = (String, String, String);
 type Answer<T> = Result<Json<T>, (StatusCode, &'static str)>;
 
 const NO_ACCOUNT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such account\n");
 const NO_TOKEN: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such live token\n");
+const NO_KEY: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such live key of this website\n");
 const NO_FAULT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such fault\n");
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
@@ -30,6 +33,10 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/accounts/{account}/tokens/{id}/use", post(use_token))
         .route("/accounts/{account}/credential", post(replace_credential).delete(revoke_credential))
         .route("/accounts/{account}/website-keys", post(add_website_key))
+        .route("/accounts/{account}/websites/{website}/keys", get(website_keys).post(add_website_key_of))
+        .route("/accounts/{account}/websites/{website}/keys/{id}", delete(delete_website_key))
+        .route("/accounts/{account}/websites/{website}/keys/{id}/use", post(use_website_key))
+        .route("/accounts/{account}/websites/{website}/keys/{id}/roll", post(roll_website_key))
         .route("/faults", get(faults).post(set_fault).delete(clear_faults))
         .route("/faults/{id}", delete(clear_fault))
         .route("/faults/{id}/release", post(clear_fault))
@@ -77,13 +84,16 @@ struct Use {
     at: Option<Timestamp>,
 }
 
+fn used_at(body: Option<Json<Use>>) -> Timestamp {
+    body.and_then(|Json(body)| body.at).unwrap_or_else(Timestamp::now)
+}
+
 async fn use_token(
     State(shared): Control,
     Path((account, id)): Path<(String, String)>,
     body: Option<Json<Use>>,
 ) -> Result<StatusCode, (StatusCode, &'static str)> {
-    let at = body.and_then(|Json(body)| body.at).unwrap_or_else(Timestamp::now);
-    if find(&shared, &account)?.use_token(&id, at) { Ok(StatusCode::NO_CONTENT) } else { Err(NO_TOKEN) }
+    if find(&shared, &account)?.use_token(&id, used_at(body)) { Ok(StatusCode::NO_CONTENT) } else { Err(NO_TOKEN) }
 }
 
 async fn replace_credential(
@@ -106,6 +116,49 @@ async fn revoke_credential(
 
 async fn add_website_key(State(shared): Control, Path(account): Path<String>) -> Answer<Value> {
     Ok(Json(json!({ "key": find(&shared, &account)?.add_website_key() })))
+}
+
+/// The account of a live key of the website.
+fn find_key(shared: &Arc<Shared>, (account, website, id): &Key) -> Result<Account, (StatusCode, &'static str)> {
+    let account = find(shared, account)?;
+    let is_meant = |key: &TokenView| key.id == *id && key.website_id.as_ref() == Some(website);
+    if account.live_website_keys().iter().any(is_meant) { Ok(account) } else { Err(NO_KEY) }
+}
+
+async fn website_keys(
+    State(shared): Control,
+    Path((account, website)): Path<(String, String)>,
+) -> Answer<Vec<TokenView>> {
+    let keys = find(&shared, &account)?.website_keys().into_iter();
+    Ok(Json(keys.filter(|key| key.website_id.as_ref() == Some(&website)).collect()))
+}
+
+async fn add_website_key_of(
+    State(shared): Control,
+    Path((account, website)): Path<(String, String)>,
+    Json(key): Json<ForeignKey>,
+) -> Answer<Value> {
+    Ok(Json(json!({ "id": find(&shared, &account)?.add_website_key_of(&website, key) })))
+}
+
+async fn delete_website_key(
+    State(shared): Control,
+    Path(key): Path<Key>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    if find_key(&shared, &key)?.delete_behind_back(&key.2) { Ok(StatusCode::NO_CONTENT) } else { Err(NO_KEY) }
+}
+
+async fn use_website_key(
+    State(shared): Control,
+    Path(key): Path<Key>,
+    body: Option<Json<Use>>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    if find_key(&shared, &key)?.use_token(&key.2, used_at(body)) { Ok(StatusCode::NO_CONTENT) } else { Err(NO_KEY) }
+}
+
+async fn roll_website_key(State(shared): Control, Path(key): Path<Key>) -> Answer<Value> {
+    let key = find_key(&shared, &key)?.roll_behind_back(&key.2).ok_or(NO_KEY)?;
+    Ok(Json(json!({ "key": key })))
 }
 
 async fn faults(State(shared): Control) -> Json<Vec<Value>> {

@@ -27,6 +27,9 @@ pub struct Fault {
     /// The account it is for; none: all, and requests with unknown keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// The website whose keys the call is about; none: all, and calls about no website's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub website: Option<String>,
     /// Let this many matching requests pass first.
     #[serde(default)]
     pub skip: u32,
@@ -44,7 +47,12 @@ pub struct Fault {
 impl Fault {
     /// A fault before the effect, in all accounts, until cleared.
     pub fn new(operation: Operation, kind: Kind) -> Self {
-        Self { operation, account: None, skip: 0, times: None, moment: Moment::Before, kind }
+        Self { operation, account: None, website: None, skip: 0, times: None, moment: Moment::Before, kind }
+    }
+
+    /// Only for calls about the keys of this website.
+    pub fn of_website(self, id: impl Into<String>) -> Self {
+        Self { website: Some(id.into()), ..self }
     }
 
     /// Only for the next request that it fits.
@@ -109,7 +117,8 @@ pub enum Kind {
     /// Waits until the fault is released or cleared. The effect of a request held before it comes then, even if the
     /// client has given up meanwhile.
     Hold,
-    /// Lists show which tokens existed some seconds ago. `lastUsedAt` does not lag.
+    /// Lists show which tokens or website keys existed some seconds ago, and the `displayKey` that they had then.
+    /// `lastUsedAt` does not lag.
     ListLag {
         /// Seconds.
         seconds: f64,
@@ -176,7 +185,7 @@ impl Default for FaultBody {
     }
 }
 
-/// Answers that say the same in another spelling, or less.
+/// Answers that say the same in another spelling, or less. What is said of a create goes for a roll too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Wire {
@@ -284,12 +293,13 @@ impl Faults {
     }
 
     /// Collects what a request meets, and counts it.
-    pub(crate) fn meet(&mut self, operation: Operation, account: Option<&str>) -> Plan {
+    pub(crate) fn meet(&mut self, operation: Operation, account: Option<&str>, website: Option<&str>) -> Plan {
         let mut plan = Plan::default();
         for armed in &mut self.armed {
             let fault = &mut armed.fault;
             let fits = (fault.operation == Operation::Any || fault.operation == operation)
-                && (fault.account.is_none() || fault.account.as_deref() == account);
+                && (fault.account.is_none() || fault.account.as_deref() == account)
+                && (fault.website.is_none() || fault.website.as_deref() == website);
             if !fits || fault.times == Some(0) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! DataFast's Account API over HTTP, in memory, with faults on demand: for demo and tests, in no shipped image.
 //!
-//! The API lives under [`BASE_PATH`] and keeps the documented rules: permissions and scope, the token limit, masked
-//! keys, who may delete what. One process serves several accounts; the bearer key tells which one is meant.
+//! The API lives under [`BASE_PATH`] and keeps the documented rules: permissions and scope, the limits of tokens
+//! and of website keys, masked keys, who may delete what. One process serves several accounts; the bearer key tells which one is meant.
 //!
 //! # In a Rust test
 //!
@@ -31,7 +31,12 @@
 //! | `POST /control/accounts/{account}/tokens/{id}/use` | `{at?}` | sets `lastUsedAt` |
 //! | `POST /control/accounts/{account}/credential` | [`AccountOptions`] or `{}` | replaces the credential: the old one is revoked, its tokens stay |
 //! | `DELETE /control/accounts/{account}/credential` | | revokes the credential |
-//! | `POST /control/accounts/{account}/website-keys` | | a `df_` key: `{key}` |
+//! | `POST /control/accounts/{account}/website-keys` | | a `df_` key, of the first website if the account tells of one: `{key}` |
+//! | `GET /control/accounts/{account}/websites/{website}/keys` | | every key that the website ever had, as of tokens ([`TokenView`]) |
+//! | `POST /control/accounts/{account}/websites/{website}/keys` | [`ForeignKey`] | adds a website key that nobody here made: `{id}` |
+//! | `DELETE /control/accounts/{account}/websites/{website}/keys/{id}` | | deletes a website key behind everybody's back |
+//! | `POST /control/accounts/{account}/websites/{website}/keys/{id}/use` | `{at?}` | sets `lastUsedAt` |
+//! | `POST /control/accounts/{account}/websites/{website}/keys/{id}/roll` | | rolls a website key behind everybody's back: `{key}` |
 //! | `POST /control/faults` | [`Fault`] | sets a fault: `{id}` |
 //! | `GET /control/faults`, `DELETE /control/faults` | | shows, clears all faults (held requests go on) |
 //! | `DELETE /control/faults/{id}` | | clears one fault; a hold releases its requests |
@@ -64,19 +69,22 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use account::{Account, AccountOptions, ForeignToken, TokenView, Website};
+pub use account::{Account, AccountOptions, ForeignKey, ForeignToken, TokenView, Website};
 pub use fault::{Fault, FaultBody, FaultId, Kind, Moment, RetryAfter, Wire};
 pub use log::{LoggedRequest, Operation};
 pub use permission::PERMISSIONS;
 
 use connection::{CuttableListener, Cutter};
-use state::Shared;
+use state::{Limits, Shared};
 
 /// Path in front of every call of the API, as at DataFast.
 pub const BASE_PATH: &str = "/api/v1/admin";
 
 /// How many tokens an account may hold, as documented.
 pub const TOKEN_LIMIT: usize = 20;
+
+/// How many keys a website may have, as documented.
+pub const WEBSITE_KEY_LIMIT: usize = 10;
 
 /// How a sandbox starts.
 #[derive(Debug, Clone)]
@@ -85,11 +93,17 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Tokens per account, its credential included, where the account does not say otherwise.
     pub token_limit: usize,
+    /// Keys per website, where the account does not say otherwise.
+    pub website_key_limit: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), token_limit: TOKEN_LIMIT }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token_limit: TOKEN_LIMIT,
+            website_key_limit: WEBSITE_KEY_LIMIT,
+        }
     }
 }
 
@@ -109,7 +123,8 @@ impl Sandbox {
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(options.token_limit));
+        let limits = Limits { tokens: options.token_limit, website_keys: options.website_key_limit };
+        let shared = Arc::new(Shared::new(limits));
         let app = Router::new()
             .nest("/control", control::router())
             .fallback(api::handle)

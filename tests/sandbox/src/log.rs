@@ -28,6 +28,14 @@ pub enum Operation {
     GetAccount,
     /// `GET /websites`.
     ListWebsites,
+    /// `GET /websites/{websiteId}/apikeys`.
+    ListWebsiteKeys,
+    /// `POST /websites/{websiteId}/apikeys`.
+    CreateWebsiteKey,
+    /// `PUT /websites/{websiteId}/apikeys/{apiKeyId}`.
+    RollWebsiteKey,
+    /// `DELETE /websites/{websiteId}/apikeys/{apiKeyId}`.
+    DeleteWebsiteKey,
 }
 
 /// One request to the API.
@@ -46,11 +54,11 @@ pub struct LoggedRequest {
     pub path: String,
     /// The status answered; none where no answer was sent, or not yet.
     pub status: Option<u16>,
-    /// Whether it changed something: a token was created or deleted.
+    /// Whether it changed something: a token or a website key was created, rolled or deleted.
     pub effect: bool,
-    /// The token's name: what a create asked for, or what a delete removed.
+    /// The name of the token or website key: what a create asked for, or what a roll or delete met.
     pub name: Option<String>,
-    /// The token created or meant.
+    /// The token or website key created or meant.
     pub token_id: Option<String>,
     /// The caller's key, masked.
     pub bearer: Option<String>,

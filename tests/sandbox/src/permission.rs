@@ -52,6 +52,10 @@ impl Scope {
         self.permissions.iter().any(|held| held == ALL || held == permission)
     }
 
+    pub(crate) fn has_website(&self, id: &str) -> bool {
+        self.website_ids.is_empty() || self.website_ids.iter().any(|held| held == id)
+    }
+
     /// Whether `other` stays within this scope, in permissions and in websites.
     pub(crate) fn covers(&self, other: &Scope) -> bool {
         let permissions = other.permissions.iter().all(|asked| self.allows(asked));

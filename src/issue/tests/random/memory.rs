@@ -17,11 +17,9 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         1 => refusal.clone().prop_map(Preflight::Refused)
     ];
     let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
-    let holds = (MINE, time.clone(), of(refusal.clone()), requests()).prop_map(|(n, since, refused, requests)| Held {
-        refused,
-        requests,
-        ..held(n, since)
-    });
+    let holds = (MINE, time.clone(), of(refusal.clone()), requests(), any::<bool>());
+    let holds =
+        holds.prop_map(|(n, since, refused, requests, rolled)| Held { refused, requests, rolled, ..held(n, since) });
     let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
         spec_hash: if wide { wider_scope() } else { scope() }.hash(),
         message: "no".into(),
@@ -33,7 +31,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         Proof { key_sha256, at, ..proof(n, proven && !is_lookalike) }
     });
     let denied = prop::collection::btree_map(ALL.prop_map(id), time.clone(), 0..2);
-    let watch = (time, prop_oneof![0..10_000_i64, Just(i64::MAX)])
+    let watch = (time.clone(), prop_oneof![0..10_000_i64, Just(i64::MAX)])
         .prop_map(|(first, lasted)| Watched { first, lasted: SignedDuration::from_secs(lasted) });
     let watches = (of(watch.clone()), prop::collection::btree_map(MINE.prop_map(id), watch, 0..3));
     (
@@ -43,7 +41,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         prop::option::weighted(0.2, rejected),
         of(proofs),
         denied,
-        (watches, of(MINE.prop_map(id)), prop::bool::weighted(0.05)),
+        (watches, of(time.clone()), prop::bool::weighted(0.05)),
     )
         .prop_map(
             |(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted, is_calling))| Local {

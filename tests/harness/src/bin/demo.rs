@@ -29,6 +29,9 @@ const HORIZON: &str = "20s";
 const POLL_INTERVAL: &str = "10s";
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Kinds of resources, and their short names.
+const KINDS: [(&str, &str); 3] =
+    [("DataFastAccount", "dfa"), ("DataFastAccessToken", "dft"), ("DataFastWebsiteKey", "dfk")];
 const LOG_LINES: usize = 40;
 const INTERRUPTED: &str = "interrupted before every sample was Ready";
 
@@ -217,10 +220,9 @@ impl Demo {
 
     async fn look(&self) -> Result<BTreeMap<String, Row>> {
         let mut rows = BTreeMap::new();
-        for kind in ["DataFastAccount", "DataFastAccessToken"] {
+        for (kind, short) in KINDS {
             for object in self.list(kind).await? {
                 let namespace = object.namespace().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-                let short = if kind == "DataFastAccount" { "dfa" } else { "dft" };
                 rows.insert(format!("{short} {namespace}{}", object.name_any()), Row::of(&object));
             }
         }
@@ -235,12 +237,15 @@ impl Demo {
 
     /// What was made: names and masked keys, never a raw one.
     async fn summary(&self) -> Result<()> {
-        for args in [["get", "datafastaccounts"].as_slice(), &["get", "datafastaccesstokens", "--all-namespaces"]] {
+        let namespaced = |plural| ["get", plural, "--all-namespaces"];
+        let [tokens, keys] = ["datafastaccesstokens", "datafastwebsitekeys"].map(namespaced);
+        for args in [["get", "datafastaccounts"].as_slice(), &tokens, &keys] {
             let output = self.cluster.kubectl(args).await?;
             print(format!("\n$ kubectl {}\n{}", args.join(" "), String::from_utf8_lossy(&output.stdout)));
         }
         print("\nThe Secrets, and the entries in them:\n");
-        for token in self.list("DataFastAccessToken").await? {
+        let (tokens, keys) = (self.list("DataFastAccessToken").await?, self.list("DataFastWebsiteKey").await?);
+        for token in tokens.into_iter().chain(keys) {
             let (namespace, text) = (token.namespace().unwrap_or_default(), |field| status(&token, field));
             let name = text("secretName");
             let secret = Api::<Secret>::namespaced(self.client.clone(), &namespace).get(&name).await?;
@@ -251,6 +256,10 @@ impl Demo {
         for token in self.account.live_tokens() {
             let name = token.name.unwrap_or_default();
             print(format!("  {} {:<18} {name}: {}\n", token.id, token.display_key, token.permissions.join(" ")));
+        }
+        for key in self.account.live_website_keys() {
+            let (name, website) = (key.name.unwrap_or_default(), key.website_id.unwrap_or_default());
+            print(format!("  {} {:<18} {name}: website {website}\n", key.id, key.display_key));
         }
         Ok(())
     }
@@ -278,6 +287,9 @@ Look around in a second terminal; this one tells what happens.
   # A new key, with the old one valid beside it for a day; and one at once, for the key has leaked.
   kubectl --namespace demo annotate datafastaccesstoken reporting-agent datafa.st/rotate=$(date +%s) --overwrite
   kubectl --namespace demo annotate datafastaccesstoken reporting-agent datafa.st/revoke-now=$(date +%s) --overwrite
+
+  # Another value for the same website key: its old one ends at once.
+  kubectl --namespace demo annotate datafastwebsitekey shop datafa.st/rotate=$(date +%s) --overwrite
 
   # Somebody deletes the Secret: it comes back, with a new key.
   kubectl --namespace demo delete secret ci-datafast

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Caller;
 use super::answer::{Answer, refuse, succeed};
-use super::{Call, Caller};
 use crate::permission::Scope;
 use crate::state::{AccountState, Token, mask, wire_time};
 
@@ -23,17 +23,13 @@ struct CreateBody {
 }
 
 /// The name that a create asks for, for the log.
-pub(super) fn asked_name(call: &Call, body: &[u8]) -> Option<String> {
-    match call {
-        Call::CreateAccessToken => serde_json::from_slice::<CreateBody>(body).ok()?.name,
-        _ => None,
-    }
+pub(super) fn asked_name(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<CreateBody>(body).ok()?.name
 }
 
 /// `creator`: whose tokens are shown; none: all.
 pub(super) fn list(account: &AccountState, lag: Duration, creator: Option<&str>) -> Answer {
-    let is_shown = |token: &&Token| creator.is_none() || token.created_by.as_deref() == creator;
-    succeed(account.listed(lag).filter(is_shown).map(wire).collect())
+    succeed(account.listed(None, lag, creator).map(wire).collect())
 }
 
 pub(super) fn create(account: &mut AccountState, caller: &Caller, body: &[u8]) -> Answer {
@@ -51,8 +47,8 @@ pub(super) fn create(account: &mut AccountState, caller: &Caller, body: &[u8]) -
     if !caller.scope.covers(&scope) {
         return refuse(StatusCode::FORBIDDEN, "A token cannot exceed the permissions and websites of its creator");
     }
-    if account.live().count() >= account.token_limit {
-        let message = format!("Access token limit reached ({} per account)", account.token_limit);
+    if account.live(None).count() >= account.limits.tokens {
+        let message = format!("Access token limit reached ({} per account)", account.limits.tokens);
         return refuse(StatusCode::BAD_REQUEST, &message);
     }
     let token = Token::new(body.name, scope, Some(caller.token_id.clone()));
@@ -65,7 +61,7 @@ pub(super) fn create(account: &mut AccountState, caller: &Caller, body: &[u8]) -
 
 pub(super) fn delete(account: &mut AccountState, caller: &Caller, id: &str) -> Answer {
     match account.live_mut(id) {
-        Some(token) if token.created_by.as_ref() == Some(&caller.token_id) => {
+        Some(token) if token.website.is_none() && token.created_by.as_ref() == Some(&caller.token_id) => {
             token.delete();
             succeed(vec![json!({ "message": "Access token deleted" })]).effected(id, token.name.as_deref())
         }

@@ -42,7 +42,7 @@ pub(super) fn refuse(status: StatusCode, message: &str) -> Answer {
 }
 
 impl Answer {
-    /// Notes the token that the call created or deleted.
+    /// Notes the token or website key that the call created, rolled or deleted.
     pub(super) fn effected(self, token_id: &str, name: Option<&str>) -> Self {
         Self { effect: true, token_id: Some(token_id.to_owned()), name: name.map(str::to_owned), ..self }
     }
@@ -57,7 +57,7 @@ impl Answer {
 }
 
 fn success_body(mut data: Vec<Value>, wire: &[Wire]) -> Value {
-    // Only a create's answer has a key, and so the variants of a create apply to objects with one.
+    // Only the answers to a create and a roll have a key, and so their variants apply to objects with one.
     for object in data.iter_mut().filter_map(Value::as_object_mut).filter(|object| object.contains_key("key")) {
         for variant in wire {
             match variant {

@@ -1,8 +1,11 @@
-//! The API: which call a request is, who calls, and what faults it meets. What a call does is in the modules.
+//! The API: who calls, what the caller may do, and what faults a request meets. Which call it is, and what that does,
+//! is in the modules.
 
 mod access_tokens;
 mod account;
 mod answer;
+mod call;
+mod website_keys;
 mod websites;
 
 use std::future;
@@ -14,7 +17,6 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use crate::BASE_PATH;
 use crate::connection::Cutter;
 use crate::fault::{Kind, Moment, Plan};
 use crate::log::{EntryId, LoggedRequest, Operation};
@@ -22,6 +24,7 @@ use crate::permission::Scope;
 use crate::state::{AccountState, Shared, State, mask};
 
 use answer::{Answer, refuse};
+use call::Call;
 
 const BODY_LIMIT: usize = 1 << 20;
 
@@ -64,7 +67,7 @@ pub(crate) async fn handle(
 }
 
 async fn process(shared: Arc<Shared>, incoming: Incoming) -> Reply {
-    let call = Call::of(&incoming);
+    let call = Call::of(&incoming.method, &incoming.path);
     let (entry, plan) = begin(&mut shared.lock(), &incoming, &call);
     tokio::time::sleep(plan.latency).await;
     wait_for_holds(&plan, Moment::Before).await;
@@ -92,7 +95,7 @@ async fn process(shared: Arc<Shared>, incoming: Incoming) -> Reply {
 /// Writes the request into the log, and collects the faults that it meets.
 fn begin(state: &mut State, incoming: &Incoming, call: &Call) -> (EntryId, Plan) {
     let account = incoming.bearer.as_deref().and_then(|key| state.account_of(key)).map(|account| account.name.clone());
-    let plan = state.faults.meet(call.operation().unwrap_or(Operation::Any), account.as_deref());
+    let plan = state.faults.meet(call.operation().unwrap_or(Operation::Any), account.as_deref(), call.website());
     let entry = state.log.add(LoggedRequest {
         at: Timestamp::now(),
         account,
@@ -101,8 +104,8 @@ fn begin(state: &mut State, incoming: &Incoming, call: &Call) -> (EntryId, Plan)
         path: incoming.path.clone(),
         status: None,
         effect: false,
-        name: access_tokens::asked_name(call, &incoming.body),
-        token_id: call.token_id(),
+        name: call.asked_name(&incoming.body),
+        token_id: call.token_id().map(str::to_owned),
         bearer: incoming.bearer.as_deref().map(mask),
     });
     (entry, plan)
@@ -128,67 +131,12 @@ fn replace(shared: &Shared, entry: EntryId, kind: &Kind) -> Reply {
     Reply::Answer(response)
 }
 
-/// The call that a request makes.
-enum Call {
-    ListAccessTokens,
-    CreateAccessToken,
-    DeleteAccessToken(String),
-    GetAccount,
-    ListWebsites,
-    /// No such path.
-    Unknown,
-    /// The path takes other methods.
-    OtherMethod,
-}
-
-impl Call {
-    fn of(incoming: &Incoming) -> Self {
-        let Some(path) = incoming.path.strip_prefix(BASE_PATH) else { return Self::Unknown };
-        let segments: Vec<_> = path.split('/').skip(1).collect();
-        match (incoming.method.as_str(), segments.as_slice()) {
-            ("GET", ["access-tokens"]) => Self::ListAccessTokens,
-            ("POST", ["access-tokens"]) => Self::CreateAccessToken,
-            ("DELETE", ["access-tokens", id]) => Self::DeleteAccessToken((*id).to_owned()),
-            ("GET", ["account"]) => Self::GetAccount,
-            ("GET", ["websites"]) => Self::ListWebsites,
-            (_, ["access-tokens"] | ["access-tokens", _] | ["account"] | ["websites"]) => Self::OtherMethod,
-            _ => Self::Unknown,
-        }
-    }
-
-    fn operation(&self) -> Option<Operation> {
-        match self {
-            Self::ListAccessTokens => Some(Operation::ListAccessTokens),
-            Self::CreateAccessToken => Some(Operation::CreateAccessToken),
-            Self::DeleteAccessToken(_) => Some(Operation::DeleteAccessToken),
-            Self::GetAccount => Some(Operation::GetAccount),
-            Self::ListWebsites => Some(Operation::ListWebsites),
-            Self::Unknown | Self::OtherMethod => None,
-        }
-    }
-
-    fn token_id(&self) -> Option<String> {
-        match self {
-            Self::DeleteAccessToken(id) => Some(id.clone()),
-            _ => None,
-        }
-    }
-
-    /// The permission that the caller needs.
-    fn permission(&self) -> &'static str {
-        match self {
-            Self::ListAccessTokens => "api-keys:read",
-            Self::CreateAccessToken | Self::DeleteAccessToken(_) => "api-keys:write",
-            Self::GetAccount => "analytics:read",
-            _ => "websites:read",
-        }
-    }
-}
-
-/// Who calls: a live token.
+/// Who calls: a live access token or website key.
 struct Caller {
     token_id: String,
     scope: Scope,
+    /// The website whose key it is; none: it is an access token.
+    website: Option<String>,
 }
 
 fn perform(state: &mut State, incoming: &Incoming, call: &Call, plan: &Plan) -> Answer {
@@ -202,32 +150,50 @@ fn perform(state: &mut State, incoming: &Incoming, call: &Call, plan: &Plan) -> 
     else {
         return refuse(StatusCode::UNAUTHORIZED, "Invalid or missing access token");
     };
-    let caller = match authenticate(account, key) {
-        Ok(caller) => caller,
-        Err(refusal) => return refusal,
+    let Some(caller) = authenticate(account, key) else {
+        return refuse(StatusCode::UNAUTHORIZED, "Invalid or missing access token");
     };
-    if !caller.scope.allows(call.permission()) {
-        return refuse(StatusCode::FORBIDDEN, &format!("This token lacks the permission {}", call.permission()));
+    if let Some(refusal) = refusal(account, &caller, call) {
+        return refusal;
     }
+    let creator = plan.lists_own.then_some(&*caller.token_id);
     match call {
-        Call::ListAccessTokens => access_tokens::list(account, plan.lag, plan.lists_own.then_some(&*caller.token_id)),
+        Call::ListAccessTokens => access_tokens::list(account, plan.lag, creator),
         Call::CreateAccessToken => access_tokens::create(account, &caller, &incoming.body),
-        Call::DeleteAccessToken(id) => access_tokens::delete(account, &caller, id),
+        Call::DeleteAccessToken { id } => access_tokens::delete(account, &caller, id),
+        Call::ListWebsiteKeys { website } => website_keys::list(account, website, plan.lag, creator),
+        Call::CreateWebsiteKey { website } => website_keys::create(account, &caller, website, &incoming.body),
+        Call::RollWebsiteKey { website, id } => website_keys::roll(account, website, id),
+        Call::DeleteWebsiteKey { website, id } => website_keys::delete(account, website, id),
         Call::GetAccount => account::get(account),
-        _ => websites::list(account, &caller),
+        Call::ListWebsites | Call::Unknown | Call::OtherMethod => websites::list(account, &caller),
     }
 }
 
-/// Finds the live token of a key, and marks it as used.
-fn authenticate(account: &mut AccountState, key: &str) -> Result<Caller, Answer> {
-    if account.website_keys.iter().any(|held| held == key) {
-        return Err(refuse(StatusCode::FORBIDDEN, "Website keys cannot call this route"));
-    }
-    let Some(token) = account.tokens.iter_mut().find(|token| token.key == key && token.is_live()) else {
-        return Err(refuse(StatusCode::UNAUTHORIZED, "Invalid or missing access token"));
-    };
+/// Finds the live token or website key that a key is of, and marks it as used.
+fn authenticate(account: &mut AccountState, key: &str) -> Option<Caller> {
+    let token = account.tokens.iter_mut().find(|token| token.key == key && token.is_live())?;
     token.last_used_at = Some(Timestamp::now());
-    Ok(Caller { token_id: token.id.clone(), scope: token.scope.clone() })
+    Some(Caller { token_id: token.id.clone(), scope: token.scope.clone(), website: token.website.clone() })
+}
+
+/// Why the caller may not make the call, or nothing.
+fn refusal(account: &AccountState, caller: &Caller, call: &Call) -> Option<Answer> {
+    let forbidden = |message: &str| Some(refuse(StatusCode::FORBIDDEN, message));
+    if caller.website.is_some() && call.website().is_none() {
+        return forbidden("Website keys cannot call this route");
+    }
+    if caller.website.is_none() && !caller.scope.allows(call.permission()) {
+        return forbidden(&format!("This token lacks the permission {}", call.permission()));
+    }
+    let website = call.website()?;
+    if !caller.scope.has_website(website) {
+        return forbidden("This website is outside of the caller's scope");
+    }
+    if !account.has_website(website) {
+        return Some(refuse(StatusCode::NOT_FOUND, "Website not found"));
+    }
+    None
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

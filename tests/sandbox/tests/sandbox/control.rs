@@ -4,7 +4,7 @@ use datafast_sandbox::{AccountOptions, ForeignToken, Operation};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::World;
+use crate::{OTHER_SITE, SITE, World};
 
 async fn control(world: &World, method: Method, path: &str, body: Option<Value>) -> Value {
     let request = world.http.request(method, format!("{}{path}", world.sandbox.control_url()));
@@ -45,6 +45,32 @@ async fn an_account_is_made_inspected_and_changed_over_http() {
 }
 
 #[tokio::test]
+async fn website_keys_are_added_inspected_and_changed_over_http() {
+    let world = World::new().await;
+    let keys = format!("/accounts/account-1/websites/{SITE}/keys");
+    let foreign = json!({ "name": "a person's", "createdAt": "2026-01-02T03:04:05Z", "hidden": true });
+    let id = control(&world, Method::POST, &keys, Some(foreign)).await["id"].as_str().unwrap().to_owned();
+    let used = json!({ "at": "2026-02-03T04:05:06Z" });
+    control(&world, Method::POST, &format!("{keys}/{id}/use"), Some(used)).await;
+    let rolled = control(&world, Method::POST, &format!("{keys}/{id}/roll"), None).await["key"].clone();
+    let shown = control(&world, Method::GET, &keys, None).await;
+    assert_eq!((&shown[0]["id"], &shown[0]["key"]), (&json!(id), &rolled));
+    assert_eq!((&shown[0]["createdAt"], &shown[0]["name"]), (&json!("2026-01-02T03:04:05Z"), &json!("a person's")));
+    assert_eq!((&shown[0]["lastUsedAt"], &shown[0]["websiteId"]), (&json!("2026-02-03T04:05:06Z"), &json!(SITE)));
+    assert!(world.listed_keys().await.is_empty(), "it is hidden");
+
+    // Another website has no such key, and no such key is changed through it.
+    let others = format!("/accounts/account-1/websites/{OTHER_SITE}/keys");
+    assert_eq!(control(&world, Method::GET, &others, None).await, json!([]));
+    for (method, path) in [(Method::DELETE, ""), (Method::POST, "/use"), (Method::POST, "/roll")] {
+        let url = format!("{}{others}/{id}{path}", world.sandbox.control_url());
+        assert_eq!(world.status(world.http.request(method, url)).await, 404, "{path}");
+    }
+    control(&world, Method::DELETE, &format!("{keys}/{id}"), None).await;
+    assert_eq!(control(&world, Method::GET, &keys, None).await[0]["live"], false);
+}
+
+#[tokio::test]
 async fn faults_are_set_shown_and_cleared_over_http() {
     let world = World::new().await;
     let faults = [
@@ -55,12 +81,18 @@ async fn faults_are_set_shown_and_cleared_over_http() {
         json!({ "kind": "listLag", "seconds": 1.5 }),
         json!({ "operation": "create", "kind": "wire", "wire": "idSpelling" }),
         json!({ "operation": "create", "kind": "hang" }),
+        json!({ "operation": "list_website_keys", "kind": "drop", "website": SITE }),
+        json!({ "operation": "create_website_key", "kind": "drop" }),
+        json!({ "operation": "roll_website_key", "kind": "drop" }),
+        json!({ "operation": "delete_website_key", "kind": "drop" }),
     ];
     let mut ids = Vec::new();
     for fault in &faults {
         ids.push(control(&world, Method::POST, "/faults", Some(fault.clone())).await["id"].clone());
     }
-    assert_eq!(control(&world, Method::GET, "/faults", None).await.as_array().unwrap().len(), faults.len());
+    let shown = control(&world, Method::GET, "/faults", None).await;
+    assert_eq!(shown.as_array().unwrap().len(), faults.len());
+    assert_eq!(shown[7]["fault"]["website"], SITE);
     assert_eq!(world.status(world.list()).await, 429);
     assert_eq!(world.status(world.list()).await, 500);
     control(&world, Method::DELETE, &format!("/faults/{}", ids[1]), None).await;
@@ -94,6 +126,41 @@ async fn the_log_tells_what_came_in_and_what_it_did() {
     assert_eq!(control(&world, Method::GET, "/counts", None).await["list_access_tokens"], 2);
     control(&world, Method::DELETE, "/requests", None).await;
     assert!(world.sandbox.requests().is_empty() && world.account.counts().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_tells_which_website_key_a_call_changed() {
+    let world = World::new().await;
+    let created = world.created_key().await;
+    let id = created["_id"].as_str().unwrap();
+    world.status(world.list_keys(SITE)).await;
+    world.status(world.roll_key(SITE, id)).await;
+    world.status(world.delete_key(SITE, id)).await;
+    world.status(world.roll_key(SITE, id)).await;
+    world.status(world.create_key("nowhere", &json!({ "name": "k" }))).await;
+    let (id, name) = (Some(id), Some("k"));
+    let expected = [
+        (Operation::CreateWebsiteKey, Some(200), true, id, name),
+        (Operation::ListWebsiteKeys, Some(200), false, None, None),
+        (Operation::RollWebsiteKey, Some(200), true, id, name),
+        (Operation::DeleteWebsiteKey, Some(200), true, id, name),
+        (Operation::RollWebsiteKey, Some(404), false, id, None),
+        (Operation::CreateWebsiteKey, Some(404), false, None, name),
+    ];
+    for (request, expected) in world.account.requests().iter().zip(expected) {
+        let (id, name) = (request.token_id.as_deref(), request.name.as_deref());
+        assert_eq!((request.operation.unwrap(), request.status, request.effect, id, name), expected);
+    }
+    let counts = control(&world, Method::GET, "/counts", None).await;
+    let calls = json!({
+        "create_website_key": 2, "list_website_keys": 1, "roll_website_key": 2, "delete_website_key": 1
+    });
+    assert_eq!(counts, calls);
+
+    let old = created["key"].as_str().unwrap();
+    assert_eq!(world.status(world.list_keys_as(old, SITE)).await, 401);
+    let request = world.account.requests().pop().unwrap();
+    assert_eq!(request.bearer.as_deref(), created["displayKey"].as_str(), "it had been the account's");
 }
 
 #[tokio::test]

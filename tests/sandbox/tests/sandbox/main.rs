@@ -4,10 +4,16 @@
 mod control;
 mod faults;
 mod rules;
+mod website_key_faults;
+mod website_keys;
 
 use datafast_sandbox::{Account, AccountOptions, Options, Sandbox};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+
+/// Two websites.
+const SITE: &str = "65a1b2c3d4e5f60718293a01";
+const OTHER_SITE: &str = "65a1b2c3d4e5f60718293a02";
 
 /// A sandbox with one account, and a client that speaks with its credential.
 struct World {
@@ -59,8 +65,48 @@ impl World {
     }
 
     async fn listed(&self) -> Vec<Value> {
-        let body: Value = self.list().send().await.unwrap().json().await.unwrap();
-        body["data"].as_array().unwrap().clone()
+        all_data(self.list()).await
+    }
+
+    fn list_keys(&self, website: &str) -> RequestBuilder {
+        self.list_keys_as(&self.account.credential(), website)
+    }
+
+    fn list_keys_as(&self, key: &str, website: &str) -> RequestBuilder {
+        self.request(Method::GET, &format!("/websites/{website}/apikeys"), key)
+    }
+
+    fn create_key(&self, website: &str, body: &Value) -> RequestBuilder {
+        self.create_key_as(&self.account.credential(), website, body)
+    }
+
+    fn create_key_as(&self, key: &str, website: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, &format!("/websites/{website}/apikeys"), key).json(body)
+    }
+
+    fn roll_key(&self, website: &str, id: &str) -> RequestBuilder {
+        self.roll_key_as(&self.account.credential(), website, id)
+    }
+
+    fn roll_key_as(&self, key: &str, website: &str, id: &str) -> RequestBuilder {
+        self.request(Method::PUT, &format!("/websites/{website}/apikeys/{id}"), key)
+    }
+
+    fn delete_key(&self, website: &str, id: &str) -> RequestBuilder {
+        self.delete_key_as(&self.account.credential(), website, id)
+    }
+
+    fn delete_key_as(&self, key: &str, website: &str, id: &str) -> RequestBuilder {
+        self.request(Method::DELETE, &format!("/websites/{website}/apikeys/{id}"), key)
+    }
+
+    async fn listed_keys(&self) -> Vec<Value> {
+        all_data(self.list_keys(SITE)).await
+    }
+
+    /// Creates a key of the website; returns the object with its raw key.
+    async fn created_key(&self) -> Value {
+        data(self.create_key(SITE, &json!({ "name": "k" })).send().await.unwrap()).await
     }
 
     /// Creates a token that may read analytics; returns the object with its key.
@@ -79,6 +125,11 @@ async fn data(response: Response) -> Value {
     let mut body: Value = response.json().await.unwrap();
     assert_eq!(body["status"], "success");
     body["data"][0].take()
+}
+
+async fn all_data(request: RequestBuilder) -> Vec<Value> {
+    let body: Value = request.send().await.unwrap().json().await.unwrap();
+    body["data"].as_array().unwrap().clone()
 }
 
 /// Status and message of a documented failure.

@@ -5,24 +5,22 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
 use super::observe::{Scene, desired};
 use super::perform::{Performed, Work};
+use super::resource::Managed;
 use super::{Context, Error, status, words};
-use crate::account::{ResourceRef, Setup, Waits};
-use crate::api::DataFastAccessToken;
+use crate::account::{Setup, Waits};
+use crate::api::KeyStatus;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::{Facts, Mirror, Retiring, facts};
 use crate::issue::record::Request;
 use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
 
-/// The word for this kind in metrics.
-pub(super) const KIND: &str = "DataFastAccessToken";
 /// A look that takes longer is ended; a request to DataFast that it began goes on by itself.
 const LIMIT: Duration = Duration::from_secs(120);
 /// More than any resource needs: issuing takes four steps, and each token to be revoked one.
@@ -32,18 +30,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Reconciles one resource.
-#[tracing::instrument(name = "reconcile", skip_all, fields(kind = KIND, namespace = resource.namespace(), name = resource.name_any()))]
-pub(super) async fn reconcile(resource: Arc<DataFastAccessToken>, ctx: Arc<Context>) -> Result<Requeue, Error> {
-    let start = Instant::now();
+#[tracing::instrument(name = "reconcile", skip_all, fields(kind = resource.kind(), namespace = resource.namespace(), name = resource.name()))]
+pub(super) async fn reconcile(resource: Arc<dyn Managed>, ctx: Arc<Context>) -> Result<Requeue, Error> {
+    let (kind, start) = (resource.kind(), Instant::now());
     let outcome = tokio::time::timeout(LIMIT, look(resource, &ctx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
-    ctx.metrics.reconciled(KIND, start.elapsed());
+    ctx.metrics.reconciled(kind, start.elapsed());
     outcome
 }
 
 /// After a failed look: when to look again.
-pub(super) fn retry(resource: Arc<DataFastAccessToken>, error: &Error, ctx: Arc<Context>) -> Requeue {
-    ctx.metrics.reconcile_failed(KIND, error.reason());
-    let memory = ctx.memories.known(&resource.uid().unwrap_or_default());
+pub(super) fn retry(resource: Arc<dyn Managed>, error: &Error, ctx: Arc<Context>) -> Requeue {
+    ctx.metrics.reconcile_failed(resource.kind(), error.reason());
+    let memory = ctx.memories.known(resource.uid());
     let pause = memory.and_then(|memory| {
         let mut memory = lock(&memory);
         if matches!(error, Error::Conflict(_)) {
@@ -53,21 +51,21 @@ pub(super) fn retry(resource: Arc<DataFastAccessToken>, error: &Error, ctx: Arc<
     });
     let pause = pause.unwrap_or(LONGEST_PAUSE);
     match error {
-        Error::Conflict(_) => tracing::debug!(resource = status::name(&resource), %error, "looks again"),
+        Error::Conflict(_) => tracing::debug!(%resource, %error, "looks again"),
         _ => {
-            tracing::warn!(resource = status::name(&resource), %error, ?pause, "a look at the resource failed");
+            tracing::warn!(%resource, %error, ?pause, "a look at the resource failed");
             // Whoever can't use a slot keeps nobody from it.
-            ctx.accounts.get(resource.account_name()).line_up(&reference(&resource), None);
+            ctx.accounts.get(resource.account_name()).line_up(&resource.reference(), None);
         }
     }
     Requeue::requeue(pause)
 }
 
-async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requeue, Error> {
-    let uid = seen.uid().unwrap_or_default();
+async fn look(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Error> {
+    let uid = seen.uid().to_owned();
     let memory = ctx.memories.of(&uid);
     let resource = lock(&memory).newest(seen);
-    if is_gone(&resource) {
+    if resource.is_gone() {
         ctx.memories.forget(&uid);
         return Ok(Requeue::await_change());
     }
@@ -78,7 +76,7 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
     if !account.is_in_use() {
         account.look();
     }
-    let secrets = Api::namespaced(ctx.client.clone(), &resource.namespace().unwrap_or_default());
+    let secrets = Api::namespaced(ctx.client.clone(), resource.namespace());
     let mut work = Work::new(ctx, resource, memory, account, secrets);
     match work.read_secret().await {
         Err(Error::Kubernetes(kube::Error::Api(refusal))) if refusal.is_forbidden() => {
@@ -119,20 +117,12 @@ async fn look(seen: Arc<DataFastAccessToken>, ctx: &Arc<Context>) -> Result<Requ
     Err(Error::Unsettled(MOST_STEPS))
 }
 
-/// Nothing of ours is left on it, and it is on its way out.
-pub(super) fn is_gone(resource: &DataFastAccessToken) -> bool {
-    let ours = |finalizer: &String| finalizer == crate::api::names::FINALIZER_REVOKE;
-    resource.metadata.deletion_timestamp.is_some() && !resource.finalizers().iter().any(ours)
-}
-
 /// What is said of a resource that is at rest.
 struct Say {
-    status: Status,
+    status: KeyStatus,
     /// Former tokens that DataFast reports in use for the first time since another took their place.
     used_again: Vec<String>,
 }
-
-type Status = crate::api::DataFastAccessTokenStatus;
 
 fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
     let clock = &*work.ctx.settings.clock;
@@ -143,23 +133,23 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
     let now = clock.now();
     let view = work.view();
     let secret_name = work.resource.secret_name();
-    let (resource, secret): (&DataFastAccessToken, Option<&Secret>) = (&work.resource, work.secret.as_ref());
+    let (resource, secret): (&dyn Managed, Option<&Secret>) = (&*work.resource, work.secret.as_ref());
     let standing = work.standing(view.allow.as_deref());
     let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, standing, now };
-    let (desired, observed) = (desired(&work.resource), scene.observed(work.ctx));
+    let (desired, observed) = (desired(resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
     let say = (decision.action == Action::Rest).then(|| {
         let facts = facts(&desired, &observed, now);
         let retiring = facts.retiring.iter().flatten().map(|retiring| retiring.listed.token.id.clone());
         lock(&work.memory).watch(retiring, clock);
-        let status = status::status(&work.resource, &decision.verdict, &facts, last_used_written, now);
-        Box::new(Say { status, used_again: used_again(&work.resource, &facts) })
+        let status = status::status(resource, &decision.verdict, &facts, last_used_written, now);
+        Box::new(Say { status, used_again: used_again(resource, &facts) })
     });
     (decision, say, view.version)
 }
 
-fn used_again(resource: &DataFastAccessToken, facts: &Facts<'_>) -> Vec<String> {
-    let shown = resource.status.as_ref().map(|status| status.retiring.as_slice()).unwrap_or_default();
+fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<String> {
+    let shown = resource.status().map(|status| status.retiring.as_slice()).unwrap_or_default();
     let retiring = facts.retiring.iter().flatten();
     let is_news = |retiring: &&Retiring<'_>| {
         retiring.is_news(status::shown_use(shown, &retiring.listed.token.id).map(|time| time.0))
@@ -172,7 +162,7 @@ fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     lock(&work.memory).retries = super::pauses();
     let wake = decision.wake;
     let waits = Waits { next_list: wake.next_list, list: wake.list, news: wake.news };
-    let this = reference(&work.resource);
+    let this = work.resource.reference();
     // Who is at work, or only waits for calls to be possible again, keeps its place.
     let is_at_work = decision.action == Action::Pause || lock(&work.memory).local.in_flight.is_some();
     if !is_at_work && !decision.verdict.reason.is_closed() {
@@ -180,7 +170,7 @@ fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     }
     work.account.wait(this, waits, seen);
     if let Some(at) = wake.list {
-        work.account.want_list(at);
+        work.account.want_list(&work.resource.collection(), at);
     }
     match wake.at.map(|at| at.duration_since(work.ctx.now())) {
         Some(wait) => Requeue::requeue(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1)),
@@ -188,13 +178,9 @@ fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
     }
 }
 
-pub(super) fn reference(resource: &DataFastAccessToken) -> ResourceRef {
-    ResourceRef { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
-}
-
 /// Without reading the Secret nothing can be judged; what worked is still taken to work.
 async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Error> {
-    let before = work.resource.status.clone().unwrap_or_default();
+    let before = work.resource.status().cloned().unwrap_or_default();
     let works = status::is_true(&before.conditions, crate::api::names::READY);
     let verdict = Verdict::new(
         Reason::SecretWriteRefused,
@@ -210,28 +196,26 @@ async fn secret_unreadable(work: &mut Work<'_>, why: &str) -> Result<Requeue, Er
         rotate_request: before.rotate_request.as_deref().and_then(Request::parse),
         retiring: None,
     };
-    let status = status::status(&work.resource, &verdict, &facts, None, work.ctx.now());
+    let status = status::status(&*work.resource, &verdict, &facts, None, work.ctx.now());
     write_status(work, &verdict, status).await?;
-    work.account.line_up(&reference(&work.resource), None);
+    work.account.line_up(&work.resource.reference(), None);
     Ok(Requeue::requeue(FORBIDDEN_AGAIN))
 }
 
-async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: Status) -> Result<(), Error> {
-    let old = work.resource.status.clone().unwrap_or_default();
+async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: KeyStatus) -> Result<(), Error> {
+    let old = work.resource.status().cloned().unwrap_or_default();
     if old == new {
         return Ok(());
     }
     let used = old.last_used_at != new.last_used_at;
     let is_news = Some(verdict.reason.as_str()) != status::ready_reason(&old.conditions);
-    let mut resource = DataFastAccessToken::clone(&work.resource);
-    resource.status = Some(new);
-    let Some(written) = status::write(&work.api(), resource, "the resource").await? else { return Ok(()) };
+    let Some(written) = work.resource.write_status(&work.ctx.client, new).await? else { return Ok(()) };
     work.resource = {
         let mut memory = lock(&work.memory);
         if used {
             memory.last_used_written = Some(work.ctx.now());
         }
-        memory.newest(Arc::new(written))
+        memory.newest(written)
     };
     if is_news {
         let (reason, message) = (verdict.reason.as_str(), &verdict.message);

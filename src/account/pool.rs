@@ -1,0 +1,191 @@
+//! One collection of an account: its list, its slots, and who waits for them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ResourceRef;
+use super::gate::{Call, Gate};
+use crate::datafast::{Collection, Token, TokenId};
+use crate::issue::observed;
+use crate::issue::queue::{Slots, Waiting};
+use crate::issue::snapshot::Snapshot;
+
+/// A cap learnt from DataFast's own words is put to the test again after this long.
+const LEARNT_LIMIT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
+
+/// More than clocks are corrected by between two lists, where nobody sets them.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
+
+/// Where so many tokens go missing in one list, it is more likely the credential that can't see them: people delete tokens
+/// one at a time.
+const MANY: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Closed by what concerns this collection alone.
+    pub(super) gate: Gate,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) limit: i64,
+    pub(super) learnt: Option<(i64, Timestamp)>,
+    pub(super) next_list: Option<Timestamp>,
+    pub(super) last_list: Option<ListBegun>,
+    pub(super) listing: bool,
+    pub(super) waiting: HashMap<ResourceRef, Waits>,
+    /// Those that wait for a slot.
+    pub(super) queue: HashMap<ResourceRef, Waiting>,
+    /// Requests for tokens under way: each may take a slot.
+    pub(super) creating: i64,
+    /// Calls under way, lists aside.
+    pub(super) calls: u32,
+    /// Tokens that resources say they have.
+    pub(super) expected: BTreeSet<TokenId>,
+    /// How many of them the last list lacked.
+    pub(super) missing: usize,
+    pub(super) version: u64,
+    pub(super) told: Option<observed::Gate>,
+}
+
+/// What a resource waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// The next list.
+    pub next_list: bool,
+    /// A list that begins at this time or later.
+    pub list: Option<Timestamp>,
+    /// Any change of the account's state.
+    pub news: bool,
+}
+
+/// What a list told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub(super) begun: Timestamp,
+    /// Whether it shows other tokens than were known.
+    pub(super) is_news: bool,
+}
+
+/// When a list began, by both clocks.
+#[derive(Debug)]
+pub(super) struct ListBegun {
+    /// By the wall clock.
+    pub(super) wall: Timestamp,
+    /// As it counts.
+    begun: Timestamp,
+    /// By the steady clock.
+    steady: Duration,
+    /// When the wall clock was found to have gone ahead.
+    jumped: Option<Duration>,
+}
+
+impl Pool {
+    pub(super) fn new(collection: &Collection, limit: i64) -> Self {
+        Self {
+            gate: Gate::new(Call::List.of(collection)),
+            snapshot: None,
+            limit,
+            learnt: None,
+            next_list: None,
+            last_list: None,
+            listing: false,
+            waiting: HashMap::new(),
+            queue: HashMap::new(),
+            creating: 0,
+            calls: 0,
+            expected: BTreeSet::new(),
+            missing: 0,
+            version: 0,
+            told: None,
+        }
+    }
+
+    /// Takes note of the time. Where the clock was set back, nothing that was planned by it, or dated, holds any more.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.gate.tick(now);
+        if self.last_list.as_ref().is_some_and(|last| last.wall > now) {
+            self.last_list = None;
+            self.change(Snapshot::distrust);
+            self.next_list = Some(now);
+        }
+    }
+
+    /// When a list began that begins now. Where the clock went ahead, what it skipped counts only after the horizon: what
+    /// was recorded before must not look older than it is.
+    pub(super) fn begin_list(&mut self, now: Timestamp, steady: Duration, horizon: SignedDuration) -> Timestamp {
+        let horizon = Duration::try_from(horizon).unwrap_or(Duration::MAX);
+        let (begun, jumped) = match &self.last_list {
+            Some(last) => {
+                let expected = last.begun.checked_add(steady.saturating_sub(last.steady)).unwrap_or(now);
+                match (now.duration_since(expected) > CLOCK_SLACK, last.jumped) {
+                    (false, _) => (now, None),
+                    (true, Some(jumped)) if steady.saturating_sub(jumped) >= horizon => (now, None),
+                    (true, jumped) => (expected, jumped.or(Some(steady))),
+                }
+            }
+            None => (now, None),
+        };
+        self.last_list = Some(ListBegun { wall: now, begun, steady, jumped });
+        begun
+    }
+
+    /// Whether somebody waits here, or a call is under way that takes note of its end here.
+    pub(super) fn is_busy(&self) -> bool {
+        self.listing || self.calls > 0 || !self.waiting.is_empty() || !self.queue.is_empty()
+    }
+
+    pub(super) fn due(&self) -> Timestamp {
+        let regular = self.next_list.unwrap_or(Timestamp::MIN);
+        self.gate.closed().map_or(regular, |(_, until)| *until)
+    }
+
+    pub(super) fn total(&self) -> i64 {
+        self.snapshot.as_ref().map_or(0, |snapshot| i64::try_from(snapshot.total()).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn free(&self) -> Option<i64> {
+        self.snapshot.as_ref()?;
+        let limit = self.learnt.map_or(self.limit, |(learnt, _)| learnt.min(self.limit));
+        Some(limit - self.total() - self.creating)
+    }
+
+    pub(super) fn slots(&self, resource: &ResourceRef) -> Option<Slots> {
+        let others = self.queue.iter().filter(|(other, _)| *other != resource);
+        Some(Slots { free: self.free()?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
+    }
+
+    pub(super) fn lacks_many(&self) -> Option<usize> {
+        (self.missing >= MANY).then_some(self.missing)
+    }
+
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        if let Some(snapshot) = &mut self.snapshot {
+            change(Arc::make_mut(snapshot));
+        }
+    }
+
+    pub(super) fn listed(&mut self, begun: Timestamp, tokens: Vec<Token>, horizon: SignedDuration) -> Told {
+        let before = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
+        match &mut self.snapshot {
+            Some(snapshot) => Arc::make_mut(snapshot).listed(begun, tokens),
+            None => self.snapshot = Some(Arc::new(Snapshot::new(horizon, begun, tokens))),
+        }
+        let was_learnt = self.learnt;
+        let is_refuted =
+            |(limit, at): (i64, Timestamp)| self.total() > limit || begun.duration_since(at) >= LEARNT_LIMIT_HOLDS;
+        if self.learnt.is_some_and(is_refuted) {
+            self.learnt = None;
+        }
+        let now = self.snapshot.as_ref().map(|snapshot| ids(snapshot));
+        let lacks = |snapshot: &Snapshot| {
+            self.expected.iter().filter(|id| snapshot.get(id).is_none() && !snapshot.has_revoked(id)).count()
+        };
+        self.missing = self.snapshot.as_deref().map_or(0, lacks);
+        Told { begun, is_news: before != now || was_learnt != self.learnt }
+    }
+}
+
+fn ids(snapshot: &Snapshot) -> BTreeSet<TokenId> {
+    snapshot.tokens().map(|listed| listed.token.id.clone()).collect()
+}

@@ -1,0 +1,177 @@
+//! Watches: what the API server tells of resources and their Secrets, and the controllers that it wakes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{Controller, WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::resource::{Kind, Managed, Shelf};
+use super::{Context, reconcile};
+use crate::account::{ResourceRef, Wakeup};
+use crate::api::names;
+
+/// All namespaces, or one of those that are looked after.
+pub(super) type Scope = Option<String>;
+
+pub(super) fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// A watch: its events, what it has seen, and whether it has seen all there is.
+pub(super) struct Watch<K: Resource<DynamicType = ()> + 'static> {
+    pub(super) events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
+    pub(super) store: Store<K>,
+    /// Cancelled once the first list is in the store. The store's own `wait_until_ready` wakes only the last who waits,
+    /// and the controller is one of them.
+    pub(super) synced: CancellationToken,
+}
+
+pub(super) fn watch<K>(api: Api<K>, config: watcher::Config) -> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let writer = Writer::default();
+    let store = writer.as_reader();
+    let synced = CancellationToken::new();
+    let seen = synced.clone();
+    let events = watcher(api, config).default_backoff().reflect(writer).inspect(move |event| match event {
+        Ok(watcher::Event::InitDone) => seen.cancel(),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed: it is taken up again"),
+    });
+    Watch { events: events.boxed(), store, synced }
+}
+
+pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
+    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
+        .boxed()
+}
+
+/// Has a controller look at the resource of this name and namespace.
+type Trigger = Box<dyn Fn(&str, &str) + Send>;
+/// Runs a controller to its end: with the context, once the accounts are seen, until the last argument is cancelled.
+type Run = Box<dyn FnOnce(Arc<Context>, CancellationToken, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// The controllers of resources: one for each kind and scope.
+#[derive(Default)]
+pub(super) struct Controllers {
+    pub(super) shelves: Vec<Box<dyn Shelf>>,
+    pub(super) synced: Vec<CancellationToken>,
+    pub(super) runs: Vec<Run>,
+    pub(super) triggers: Triggers,
+}
+
+impl Controllers {
+    /// Watches one kind in one scope. What is deleted is told to `gone`.
+    pub(super) fn add<K: Kind>(
+        &mut self,
+        client: &Client,
+        scope: &Scope,
+        concurrency: u16,
+        gone: UnboundedSender<Wakeup>,
+    ) {
+        let watch = watch(api::<K>(client, scope), watcher::Config::default());
+        let events = watch.events.inspect(move |event| {
+            if let Ok(watcher::Event::Delete(resource)) = event {
+                let resource: &dyn Managed = resource;
+                let (uid, account) = (resource.uid().to_owned(), resource.account_name().to_owned());
+                let _ = gone.send(Wakeup::ResourceGone { resource: resource.reference(), uid, account });
+            }
+        });
+        self.shelves.push(Box::new(watch.store.clone()));
+        self.synced.push(watch.synced);
+        let config = Config::default().concurrency(concurrency);
+        let controller = Controller::for_stream(events.applied_objects(), watch.store).with_config(config);
+        let (trigger, woken) = unbounded_channel();
+        let trigger: Trigger = Box::new(move |namespace, name| {
+            let _ = trigger.send(ObjectRef::new(name).within(namespace));
+        });
+        self.triggers.0.insert((<K as Resource>::kind(&()).into_owned(), scope.clone()), trigger);
+        self.runs.push(Box::new(|ctx, ready, stop| run(controller, woken, ctx, ready, stop).boxed()));
+    }
+}
+
+/// How controllers are woken, by kind and scope.
+#[derive(Default)]
+pub(super) struct Triggers(HashMap<(String, Scope), Trigger>);
+
+impl Triggers {
+    /// Has a resource looked at.
+    pub(super) fn wake(&self, resource: &ResourceRef) {
+        let of = |scope| self.0.get(&(resource.kind.to_owned(), scope));
+        if let Some(trigger) = of(Some(resource.namespace.clone())).or_else(|| of(None)) {
+            trigger(&resource.namespace, &resource.name);
+        }
+    }
+}
+
+async fn run<K: Kind>(
+    controller: Controller<K>,
+    woken: UnboundedReceiver<ObjectRef<K>>,
+    ctx: Arc<Context>,
+    accounts_synced: CancellationToken,
+    stop: CancellationToken,
+) {
+    // An account that has not been seen yet is not one that is not there.
+    tokio::select! {
+        () = accounts_synced.cancelled() => {}
+        () = stop.cancelled() => return,
+    }
+    controller
+        .reconcile_on(stream(woken))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(
+            |resource, ctx| reconcile::reconcile(resource, ctx),
+            |resource, error, ctx| reconcile::retry(resource, error, ctx),
+            ctx,
+        )
+        // What failed has been logged where it failed.
+        .for_each(|_| async {})
+        .await;
+}
+
+/// Has the resources looked at whose Secret changed.
+pub(super) async fn follow(
+    events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
+    ctx: Arc<Context>,
+    wakeups: UnboundedSender<Wakeup>,
+) {
+    let touched = events.touched_objects().filter_map(|secret| async move { secret.ok() });
+    touched
+        .for_each(|secret| {
+            for user in users_of(&secret, &ctx) {
+                let _ = wakeups.send(Wakeup::Resource(user.reference()));
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// The resource that a Secret says is its owner, and, where its annotations were edited, those that name the Secret.
+fn users_of(secret: &PartialObjectMeta<Secret>, ctx: &Context) -> Vec<Arc<dyn Managed>> {
+    let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
+    let named = secret.annotations().get(names::OWNER).and_then(|owner| owner.split_once('/'));
+    let owner = named.and_then(|(kind, name)| ctx.find(kind, &namespace, name));
+    if owner.as_ref().is_some_and(|owner| owner.secret_name() == name) {
+        return Vec::from_iter(owner);
+    }
+    let is_user = |user: &Arc<dyn Managed>| user.namespace() == namespace && user.secret_name() == name;
+    ctx.resources().filter(is_user).chain(owner).collect()
+}

@@ -1,0 +1,374 @@
+//! What website keys have of their own: a list and ten slots for each website, and `Roll`.
+
+use std::time::Duration;
+
+use datafast_harness::{eventually, server_error, wait_gone};
+use datafast_operator::api::names;
+use datafast_sandbox::{AccountOptions, Fault, FaultBody, ForeignKey, Kind, Operation, Website};
+use futures::future::join_all;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::world::{Issued, Plane, Setup, Subject, WAIT, WEBSITE, World, apply, start, text_in};
+
+const OTHER_WEBSITE: &str = "65f1c0ffee0123456789ffff";
+
+async fn world() -> World {
+    World::of(Subject::WebsiteKey).await
+}
+
+/// A key that is rolled, with a workload that reads it.
+async fn rolling(w: &World) -> Issued {
+    w.run("Deployment", "web").await;
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    w.apply("agent", json!({ "rotation": { "strategy": "Roll" }, "rolloutRestart": targets })).await;
+    w.issued("agent").await
+}
+
+/// Waits until the same key has another value, and the Secret has it.
+async fn rolled(w: &World, before: &Issued) -> Issued {
+    eventually("the Secret has another value of the same key", WAIT, || async {
+        let issued = w.look("agent").await?;
+        let status = issued.resource.status.clone().unwrap_or_default();
+        let is_it = issued.token.id == before.token.id
+            && issued.token.key != before.token.key
+            && status.display_key.as_ref() == Some(&issued.token.display_key);
+        if is_it { Ok(issued) } else { Err(format!("{:#?}", issued.resource.status)) }
+    })
+    .await
+}
+
+fn rolls(w: &World) -> u64 {
+    w.count(Operation::RollWebsiteKey)
+}
+
+#[tokio::test]
+async fn a_roll_gives_the_same_key_another_value_and_restarts_who_has_the_old_one() {
+    let w = world().await;
+    let before = rolling(&w).await;
+    for (n, annotation) in [(1, names::ROTATE), (2, names::REVOKE_NOW), (3, names::ROTATE)] {
+        let last = w.issued("agent").await;
+        w.annotate("agent", json!({ annotation: format!("request {n}") })).await;
+        let after = rolled(&w, &last).await;
+        assert_eq!(after.secret.uid(), before.secret.uid(), "readers keep their Secret");
+        let status = after.resource.status.clone().unwrap();
+        assert_eq!(status.rotate_request, Some(format!("request {n}")));
+        assert_eq!(status.display_key.as_ref(), Some(&after.token.display_key));
+        assert_eq!(after.retiring(), [""; 0]);
+        let (restarts, annotations) = w.template("Deployment", "web").await;
+        assert_eq!((restarts, &annotations[names::RESTARTED_AT]), (n + 1, &json!(w.issued_at("agent").await)));
+    }
+    w.polls(2).await;
+    w.look_at("agent").await;
+    assert_eq!((w.posts(), rolls(&w), w.deletes()), (1, 3, 0));
+    assert_eq!(w.template("Deployment", "web").await.0, 4, "nothing is restarted twice");
+}
+
+#[tokio::test]
+async fn a_website_has_ten_slots_and_a_roll_needs_none() {
+    let w = world().await;
+    (0..8).for_each(|_| drop(w.account.add_website_key_of(WEBSITE, ForeignKey::default())));
+    let before = rolling(&w).await;
+    w.apply("another", json!({})).await;
+    let another = w.issued("another").await;
+    w.apply("late", json!({})).await;
+    let ready = w.says("late", "WaitingForSlot").await;
+    assert!(ready.message.contains(WEBSITE), "{}", ready.message);
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    rolled(&w, &before).await;
+    w.annotate("another", json!({ names::ROTATE: "1" })).await;
+    assert_eq!(w.says("another", "WaitingForSlot").await.status, "True");
+    w.delete("late").await;
+    wait_gone(&w.objects(), "late", WAIT).await;
+    let theirs = w.live_tokens().into_iter().find(|key| key.created_by.is_none()).unwrap();
+    assert!(w.account.delete_behind_back(&theirs.id));
+    w.renewed("another", &another).await;
+    // The account's tokens have slots of their own, and so have other websites.
+    let tokens = w.about(Subject::AccessToken);
+    tokens.apply("token", json!({ "permissions": ["analytics:read"] })).await;
+    tokens.issued("token").await;
+    assert_eq!(rolls(&w), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_lists_hide_takes_a_slot_all_the_same() {
+    let w = world().await;
+    let hidden = || ForeignKey { hidden: true, ..ForeignKey::default() };
+    let ids: Vec<_> = (0..10).map(|_| w.account.add_website_key_of(WEBSITE, hidden())).collect();
+    w.apply("agent", json!({})).await;
+    w.says("agent", "WaitingForSlot").await;
+    w.polls(2).await;
+    assert_eq!(w.posts(), 1, "it is not asked again and again");
+    assert!(w.account.delete_behind_back(&ids[0]));
+    assert_eq!(w.says("agent", "WaitingForSlot").await.status, "False");
+}
+
+#[tokio::test]
+async fn a_roll_whose_answer_is_lost_is_done_again() {
+    let status = |status, body| Kind::Status { status, body };
+    let cases = [
+        Fault::new(Operation::RollWebsiteKey, Kind::Drop).once(),
+        Fault::new(Operation::RollWebsiteKey, Kind::Drop).after_effect().once(),
+        Fault::new(Operation::RollWebsiteKey, Kind::Drop).after_effect().times(2),
+        Fault::new(Operation::RollWebsiteKey, status(502, FaultBody::Html)).after_effect().once(),
+        Fault::new(Operation::RollWebsiteKey, status(200, FaultBody::Empty)).after_effect().once(),
+    ];
+    join_all(cases.map(async |fault| {
+        let times = u64::from(fault.times.unwrap());
+        let w = world().await;
+        let before = rolling(&w).await;
+        w.set_fault(fault);
+        w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+        rolled(&w, &before).await;
+        w.polls(2).await;
+        assert_eq!(w.issued_alone("agent").await.token.id, before.token.id);
+        assert_eq!((w.posts(), rolls(&w), w.deletes()), (1, times + 1, 0));
+        assert_eq!(w.template("Deployment", "web").await.0, 2);
+        let events = w.events("agent").await;
+        assert!(events.iter().all(|event| event.reason.as_deref() != Some("KeyLost")), "it was nobody else");
+    }))
+    .await;
+}
+
+#[rstest]
+#[case::roll("Roll")]
+#[case::replace("Replace")]
+#[tokio::test]
+async fn a_value_that_somebody_else_gave_a_key_is_a_lost_key(#[case] strategy: &str) {
+    let w = world().await;
+    w.apply("agent", json!({ "rotation": { "strategy": strategy } })).await;
+    let before = w.issued("agent").await;
+    w.polls(1).await;
+    let theirs = w.account.roll_behind_back(&before.token.id).unwrap();
+    w.event("agent", "KeyLost").await;
+    let after = eventually("the Secret has a key of its own", WAIT, || async {
+        let issued = w.look("agent").await?;
+        if issued.token.key != before.token.key && issued.token.key != theirs {
+            Ok(issued)
+        } else {
+            Err("as before".to_owned())
+        }
+    })
+    .await;
+    match strategy {
+        "Roll" => assert_eq!((after.token.id, w.posts(), rolls(&w)), (before.token.id, 1, 1)),
+        _ => {
+            assert_ne!(after.token.id, before.token.id);
+            assert_eq!(after.retiring(), [before.token.id]);
+            assert_eq!((w.posts(), rolls(&w)), (2, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_secret_is_met_by_a_roll_and_a_lost_key_by_another() {
+    let w = world().await;
+    let before = rolling(&w).await;
+    w.delete_secret("agent").await;
+    let after = rolled(&w, &before).await;
+    assert_eq!((w.posts(), rolls(&w), w.deletes()), (1, 1, 0));
+    assert!(w.account.delete_behind_back(&after.token.id));
+    let replaced = w.renewed("agent", &after).await;
+    w.event("agent", "TokenVanished").await;
+    assert_eq!((w.posts(), rolls(&w), w.deletes()), (2, 1, 0));
+    assert_eq!(replaced.retiring(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_key_is_rolled_under_its_name_and_replaced_for_another() {
+    let w = world().await;
+    let before = rolling(&w).await;
+    w.patch_spec("agent", json!({ "tokenName": "another name" })).await;
+    let after = w.renewed("agent", &before).await;
+    assert!(after.token.name.as_ref().unwrap().starts_with("another name [k8s:"), "{:?}", after.token.name);
+    assert_eq!(after.retiring(), [before.token.id]);
+    w.annotate("agent", json!({ names::REVOKE_NOW: "1" })).await;
+    rolled(&w, &after).await;
+    w.issued_alone("agent").await;
+    assert_eq!((w.posts(), rolls(&w), w.deletes()), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn lists_that_lag_do_not_have_a_key_rolled_again() {
+    let plane = Plane::take().await;
+    let args = ["--allow-plain-http", "--leader-elect=false", "--horizon", "40s"];
+    let operator = start(&plane.cluster, None, &args).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind: Subject::WebsiteKey, ..Setup::default() }).await;
+    let before = rolling(&w).await;
+    w.set_fault(Fault::new(Operation::ListAccessTokens, Kind::ListLag { seconds: 30.0 }));
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    let after = rolled(&w, &before).await;
+    w.polls(1).await;
+    operator.kill().await.unwrap();
+    let _operator = start(&plane.cluster, None, &args).await;
+    w.polls(4).await;
+    assert_eq!(w.issued("agent").await.token.key, after.token.key);
+    assert_eq!((w.posts(), rolls(&w), w.deletes()), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_retained_in_the_middle_of_a_roll_has_a_key_that_works() {
+    let w = world().await;
+    w.apply("agent", json!({ "rotation": { "strategy": "Roll" }, "deletionPolicy": "Retain" })).await;
+    let before = w.issued("agent").await;
+    let hold = w.set_fault(Fault::new(Operation::RollWebsiteKey, Kind::Hold).after_effect().once());
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a roll");
+    w.delete("agent").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    w.account.release(hold);
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    let live = w.issued_tokens();
+    assert_eq!(live.iter().map(|key| &key.id).collect::<Vec<_>>(), [&before.token.id]);
+    let secret = w.secret("agent").await;
+    assert_eq!(text_in(&secret, "token"), live[0].key);
+}
+
+/// A key of another website, of the same account.
+async fn apply_elsewhere(w: &World, name: &str) {
+    let mut manifest = w.manifest(name, json!({}));
+    manifest["spec"]["websiteId"] = json!(OTHER_WEBSITE);
+    apply(&w.objects(), name, &manifest).await;
+}
+
+fn lists_of(w: &World, website: &str) -> usize {
+    let path = format!("/websites/{website}/apikeys");
+    w.account.requests().iter().filter(|r| r.method == "GET" && r.path.ends_with(&path)).count()
+}
+
+#[tokio::test]
+async fn each_website_in_use_is_listed_once_per_poll_and_others_never() {
+    let w = world().await;
+    w.account_says("Connected").await;
+    w.account.add_website_key_of(OTHER_WEBSITE, ForeignKey::default());
+    for name in ["a", "b", "c"] {
+        w.apply(name, json!({})).await;
+        w.issued(name).await;
+    }
+    let tokens = || w.account.count(Operation::ListAccessTokens);
+    let before = (tokens(), lists_of(&w, WEBSITE));
+    w.polls(3).await;
+    let (of_tokens, of_keys) = (tokens() - before.0, lists_of(&w, WEBSITE) - before.1);
+    assert!((3..=4).contains(&of_tokens) && (3..=4).contains(&of_keys), "{of_tokens} and {of_keys} lists");
+    assert_eq!(lists_of(&w, OTHER_WEBSITE), 0);
+
+    apply_elsewhere(&w, "elsewhere").await;
+    w.issued("elsewhere").await;
+    assert!(lists_of(&w, OTHER_WEBSITE) > 0);
+    w.delete("elsewhere").await;
+    wait_gone(&w.objects(), "elsewhere", WAIT).await;
+    w.polls(1).await;
+    let listed = lists_of(&w, OTHER_WEBSITE);
+    w.polls(2).await;
+    assert_eq!(lists_of(&w, OTHER_WEBSITE), listed, "nobody asks for it any more");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_website_is_no_matter_of_others() {
+    let w = world().await;
+    w.apply("agent", json!({})).await;
+    let before = w.issued("agent").await;
+    let broken = Kind::Status { status: 503, body: FaultBody::Html };
+    let fault = w.account.set_fault(Fault::new(Operation::Any, broken).of_website(OTHER_WEBSITE));
+    apply_elsewhere(&w, "elsewhere").await;
+    assert_eq!(w.says("elsewhere", "ApiUnavailable").await.status, "False");
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.renewed("agent", &before).await;
+    let tokens = w.about(Subject::AccessToken);
+    tokens.apply("token", json!({ "permissions": ["analytics:read"] })).await;
+    tokens.issued("token").await;
+    w.account_says("Connected").await;
+    w.account.release(fault);
+    w.issued("elsewhere").await;
+}
+
+#[tokio::test]
+async fn a_website_that_datafast_does_not_know_is_told_and_lets_go_when_asked() {
+    let setup = AccountOptions {
+        websites: vec![Website { id: OTHER_WEBSITE.into(), domain: "example.com".into() }],
+        ..Default::default()
+    };
+    let w = World::with(Setup { kind: Subject::WebsiteKey, account: setup, ..Setup::default() }).await;
+    w.apply("agent", json!({})).await;
+    let ready = w.says("agent", "Rejected").await;
+    assert!(ready.message.contains("website"), "{}", ready.message);
+    assert_eq!(w.posts(), 0);
+    let lists = lists_of(&w, WEBSITE);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(lists_of(&w, WEBSITE) - lists <= 4, "it is asked for ever less often");
+    w.delete("agent").await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
+}
+
+#[tokio::test]
+async fn an_account_allows_websites_and_limits_only_its_tokens() {
+    let allow = json!({ "websiteIds": [WEBSITE], "maxTokensPerNamespace": 1 });
+    let setup = Setup { kind: Subject::WebsiteKey, spec: Some(json!({ "allow": allow })), ..Setup::default() };
+    let w = World::with(setup).await;
+    for name in ["a", "b"] {
+        w.apply(name, json!({})).await;
+        w.issued(name).await;
+    }
+    apply_elsewhere(&w, "elsewhere").await;
+    let ready = w.says("elsewhere", "NotAllowed").await;
+    assert!(ready.message.contains("allow.websiteIds") && ready.message.contains(OTHER_WEBSITE), "{}", ready.message);
+    let tokens = w.about(Subject::AccessToken);
+    tokens.apply("token", json!({ "permissions": ["analytics:read"], "websiteIds": [WEBSITE] })).await;
+    tokens.issued("token").await;
+}
+
+#[tokio::test]
+async fn a_token_and_a_key_of_one_name_keep_out_of_each_others_secret() {
+    let w = world().await;
+    let tokens = w.about(Subject::AccessToken);
+    tokens.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let token = tokens.issued("agent").await;
+    w.apply("agent", json!({})).await;
+    let ready = w.says("agent", "SecretConflict").await;
+    assert!(ready.message.contains("DataFastAccessToken/agent"), "{}", ready.message);
+    assert_eq!((w.posts(), w.issued_tokens()), (0, vec![]));
+    w.delete("agent").await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(tokens.issued("agent").await.token.id, token.token.id);
+
+    let mut manifest = w.manifest("agent", json!({ "secret": { "name": "of-the-key" } }));
+    manifest["metadata"]["name"] = json!("agent");
+    apply(&w.objects(), "agent", &manifest).await;
+    w.issued("agent").await;
+    tokens.delete("agent").await;
+    wait_gone(&tokens.objects(), "agent", WAIT).await;
+    w.polls(1).await;
+    w.issued("agent").await;
+}
+
+#[tokio::test]
+async fn an_unclaimed_key_is_reported() {
+    let w = world().await;
+    w.apply("agent", json!({})).await;
+    w.apply("stays", json!({})).await;
+    let (left, _) = (w.issued("agent").await, w.issued("stays").await);
+    w.annotate("agent", json!({ names::ABANDON: "true" })).await;
+    w.delete("agent").await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    eventually("the account tells of it", WAIT, || async {
+        let status = w.account_resource().await.status.unwrap_or_default();
+        let is_told = status.unclaimed.iter().any(|key| key.token_id == left.token.id);
+        if is_told && status.tokens.as_ref().is_some_and(|tokens| tokens.unclaimed == 1) { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_website_never_changes() {
+    let w = world().await;
+    w.apply("agent", json!({})).await;
+    let patch = Patch::Merge(json!({ "spec": { "websiteId": OTHER_WEBSITE } }));
+    let refused = w.objects().patch("agent", &PatchParams::default(), &patch).await;
+    let refusal = server_error(refused);
+    assert!(refusal.message.contains("websiteId cannot be changed from"), "{}", refusal.message);
+    w.issued("agent").await;
+}
