@@ -1,6 +1,11 @@
 //! Probes and metrics.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::names;
@@ -10,7 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::world::{ARGS, Plane, SYSTEM, Setup, WAIT, World, apply, shared_get, shared_get_as, start};
+use crate::world::{ARGS, Plane, SYSTEM, Setup, WAIT, World, apply, binary, shared_get, shared_get_as, start};
 
 /// Every sample: name and labels as they are printed, and its value.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -29,6 +34,12 @@ fn sum(samples: &BTreeMap<String, f64>, name: &str, labels: &[(&str, &str)]) -> 
             && labels.iter().all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
     };
     samples.iter().filter(|(sample, _)| fits(sample)).map(|(_, value)| value).sum()
+}
+
+/// Where cargo builds, and `make` what it needs.
+fn workspace_target() -> PathBuf {
+    let program = binary();
+    program.ancestors().nth(2).unwrap().to_owned()
 }
 
 async fn metrics() -> (String, BTreeMap<String, f64>) {
@@ -131,7 +142,7 @@ fn issued_after(hours: i64) -> f64 {
 /// Whoever does not ask for OpenMetrics gets the older format, in which a counter has the name of its samples.
 #[tokio::test]
 async fn both_formats_describe_every_metric() {
-    World::new().await;
+    World::new().await.account_says("Connected").await;
     let (text, samples) = metrics().await;
     assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
     for sample in samples.keys() {
@@ -145,7 +156,27 @@ async fn both_formats_describe_every_metric() {
         assert!(sum(&samples, name, &[]) > 0.0, "{name} in\n{text}");
     }
     let openmetrics = shared_get_as("/metrics", "application/openmetrics-text; version=1.0.0").await;
-    assert!(openmetrics.contains("# TYPE datafast_api_requests counter") && openmetrics.ends_with("# EOF\n"));
+    let is_complete = openmetrics.contains("# TYPE datafast_api_requests counter") && openmetrics.ends_with("# EOF\n");
+    assert!(is_complete, "{openmetrics}");
+}
+
+/// The scrape as Prometheus' own tool judges it. `make tools` gets that.
+#[tokio::test]
+async fn promtool_finds_nothing_to_complain_of() {
+    World::new().await.account_says("Connected").await;
+    let (text, _) = metrics().await;
+    let program = workspace_target().join("tools/chart/promtool");
+    let mut promtool = Command::new(&program)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}: run `make tools`", program.display()));
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&said));
 }
 
 /// Tenants can make as many names as they like; no monitoring can bear as many labels.

@@ -28,7 +28,7 @@ impl ControlPlane {
         self.client(Identity::Admin, |_| ()).await
     }
 
-    /// A client with the operator's own identity: it may do what `deploy/rbac.yaml` allows.
+    /// A client with the operator's own identity: it may do what `deploy/install.yaml` allows.
     ///
     /// # Errors
     ///
