@@ -9,7 +9,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 scripts := .ci/run tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check apply)
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
-test_threads := 24
+test_threads := 16
 
 # The one that is installed, else one of our own.
 deny_version := 0.20.2
@@ -27,6 +27,7 @@ demo: control-plane ## A real API server, DataFast in memory and the operator on
 .PHONY: test
 test: control-plane chart-test ## Every test
 	RUST_TEST_THREADS=$(test_threads) cargo test --workspace
+	$(target)/debug/rights --runs $(target)/harness
 
 .PHONY: lint
 lint: $(deny) chart ## Formatting, clippy, licences and sources of dependencies, scripts, chart, generated files

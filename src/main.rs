@@ -54,7 +54,7 @@ struct Run {
     #[arg(long, env = "DATAFAST_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
 
-    /// Resources looked at at once.
+    /// Resources of a kind looked at at once.
     #[arg(long, env = "DATAFAST_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
 

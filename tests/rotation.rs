@@ -225,9 +225,9 @@ async fn another_overlap_counts_for_what_is_retiring(#[values(AccessToken, Websi
 #[rstest]
 #[tokio::test]
 async fn several_retire_at_once_each_in_its_own_time(#[values(AccessToken, WebsiteKey)] kind: Subject) {
-    let overlap = SignedDuration::from_secs(10);
+    let overlap = SignedDuration::from_secs(25);
     let w = World::of(kind).await;
-    let first = issued(&w, json!({ "overlap": "10s" })).await;
+    let first = issued(&w, json!({ "overlap": "25s" })).await;
     let second = rotated(&w, &first, "1").await;
     // So that the next one comes some seconds later.
     w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms: 4000 }).once());

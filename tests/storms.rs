@@ -44,7 +44,7 @@ async fn apply_all(w: &World) {
 
 /// Waits until every resource is issued, each with a live token of its own, and no other token is left.
 async fn all_issued(w: &World) {
-    eventually("every resource is issued", WAIT, || async {
+    eventually("every resource is issued", 2 * WAIT, || async {
         let resources = w.list().await.map_err(|e| e.to_string())?;
         let waits = |resource: &DataFastAccessToken| {
             let ready = condition(resource, "Ready");

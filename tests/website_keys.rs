@@ -316,6 +316,8 @@ async fn an_account_allows_websites_and_limits_only_its_tokens() {
     apply_elsewhere(&w, "elsewhere").await;
     let ready = w.says("elsewhere", "NotAllowed").await;
     assert!(ready.message.contains("allow.websiteIds") && ready.message.contains(OTHER_WEBSITE), "{}", ready.message);
+    w.polls(1).await;
+    assert_eq!(lists_of(&w, OTHER_WEBSITE), 0, "what is not allowed is not asked of DataFast");
     let tokens = w.about(Subject::AccessToken);
     tokens.apply("token", json!({ "permissions": ["analytics:read"], "websiteIds": [WEBSITE] })).await;
     tokens.issued("token").await;

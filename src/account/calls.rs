@@ -59,7 +59,7 @@ impl Account {
                     // Which of the two it is, only a list can tell.
                     pool.next_list = Some(now);
                 }
-                self.note_failure(&mut state, collection, Call::Create, error, now);
+                self.note_failure(&mut state, &client, collection, Call::Create, error, now);
                 drop(state);
                 // The slot that it would have taken may be another's.
                 self.wake_news_of(collection);
@@ -92,7 +92,7 @@ impl Account {
                     state.pool(collection).change(|snapshot| snapshot.rolled(id, display_key, now));
                 }
             }
-            Err(error) => self.note_failure(&mut state, collection, Call::Create, error, now),
+            Err(error) => self.note_failure(&mut state, &client, collection, Call::Create, error, now),
         }
         answer.map_err(CallError::DataFast)
     }
@@ -110,7 +110,7 @@ impl Account {
                 drop(state);
                 self.wake_news_of(collection);
             }
-            Err(error) => self.note_failure(&mut state, collection, Call::Change, error, now),
+            Err(error) => self.note_failure(&mut state, &client, collection, Call::Change, error, now),
         }
         answer.map_err(CallError::DataFast)
     }
@@ -122,13 +122,24 @@ impl Account {
         let mut state = lock(&self.state);
         match &answer {
             Ok(_) => state.succeeded(collection, Call::Change),
-            Err(error) => self.note_failure(&mut state, collection, Call::Change, error, self.clock.now()),
+            Err(error) => self.note_failure(&mut state, &client, collection, Call::Change, error, self.clock.now()),
         }
         answer.map_err(CallError::DataFast)
     }
 
-    fn note_failure(&self, state: &mut State, collection: &Collection, call: Call, error: &Error, now: Timestamp) {
-        state.failed(collection, call, error, now);
+    fn note_failure(
+        &self,
+        state: &mut State,
+        client: &Arc<Client>,
+        collection: &Collection,
+        call: Call,
+        error: &Error,
+        now: Timestamp,
+    ) {
+        // What DataFast says to a former credential is no matter of the new one's.
+        if state.connection.as_ref().is_none_or(|connection| Arc::ptr_eq(&connection.client, client)) {
+            state.failed(collection, call, error, now);
+        }
         if state.closed(collection).is_some() || state.pool(collection).next_list == Some(now) {
             self.look();
         }
@@ -154,8 +165,14 @@ impl Account {
             return Some(Err(CallError::NotSent));
         };
         let client = connection.client.clone();
+        // Websites that do not answer leave a turn to the account's own tokens.
+        let most = match collection {
+            Collection::AccessTokens => state.gate.calls(),
+            Collection::WebsiteKeys(_) => state.gate.calls().saturating_sub(1).max(1),
+        };
         let pool = state.pool(collection);
-        if pool.calls >= pool.gate.calls() || state.calls >= state.gate.calls() {
+        let is_pool_busy = pool.calls >= pool.most_calls(collection);
+        if is_pool_busy || state.calls >= most {
             return None;
         }
         state.calls += 1;

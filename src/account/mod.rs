@@ -37,6 +37,8 @@ use crate::lock::lock;
 
 /// Lists of websites' keys under way at once.
 const MOST_LISTS: usize = 4;
+/// After so long no further list of a website's keys is begun: the account's own is to come again.
+const MOST_LISTING: Duration = Duration::from_secs(10);
 /// Between one list and the next.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 
@@ -160,11 +162,15 @@ impl Account {
         view
     }
 
-    /// Has those collections forgotten that no resource asks for any more.
-    pub fn keep_collections(&self, in_use: &BTreeSet<Collection>) {
-        lock(&self.state).pools.retain(|collection, pool| {
-            *collection == Collection::AccessTokens || in_use.contains(collection) || pool.is_busy()
+    /// Sets which collections are listed; the account's tokens are in any case. Those are forgotten that nobody asks for.
+    pub fn set_in_use_collections(&self, in_use: &BTreeSet<Collection>) {
+        let mut state = lock(&self.state);
+        let past = self.clock.now().saturating_sub(self.horizon).unwrap_or(Timestamp::MIN);
+        state.pools.retain(|collection, pool| {
+            pool.is_listed = *collection == Collection::AccessTokens || in_use.contains(collection);
+            pool.is_listed || pool.is_busy(past)
         });
+        in_use.iter().for_each(|collection| state.pool(collection).is_listed = true);
     }
 
     /// The gates that differ from what was told last: how each was then, and how it is now.
@@ -249,12 +255,19 @@ impl Account {
         Some(at.duration_since(self.clock.now()).try_into().unwrap_or_default())
     }
 
-    /// Lists the account's tokens, then its websites' keys, each if that is due, and wakes those that waited for that.
-    /// Returns what was listed.
-    pub async fn poll(&self, interval: Duration) -> Vec<(Collection, Told)> {
-        let mut listed = Vec::from_iter(self.list(Collection::AccessTokens, interval).await);
-        let websites: Vec<_> = lock(&self.state).pools.keys().cloned().collect();
-        let lists = websites.into_iter().map(|collection| self.list(collection, interval));
+    /// Lists the account's tokens if that is due, and wakes those that waited for that. Returns what was listed.
+    pub async fn poll_tokens(&self, interval: Duration) -> Option<(Collection, Told)> {
+        self.list(Collection::AccessTokens, interval).await
+    }
+
+    /// Lists its websites' keys that are due, those first that have been due for longest. Where that takes long, the rest
+    /// is left for the next time.
+    pub async fn poll_websites(&self, interval: Duration) -> Vec<(Collection, Told)> {
+        let start = tokio::time::Instant::now();
+        let mut listed = Vec::new();
+        let websites = lock(&self.state).websites_by_due();
+        let in_time = websites.into_iter().take_while(|_| start.elapsed() < MOST_LISTING);
+        let lists = in_time.map(|collection| self.list(collection, interval));
         let mut lists = futures::stream::iter(lists).buffer_unordered(MOST_LISTS);
         while let Some(list) = lists.next().await {
             listed.extend(list);

@@ -19,6 +19,9 @@ const LEARNT_LIMIT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
 /// More than clocks are corrected by between two lists, where nobody sets them.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
 
+/// Changes of one website under way at once.
+const MOST_CALLS_OF_WEBSITE: u32 = 2;
+
 /// Where so many tokens go missing in one list, it is more likely the credential that can't see them: people delete tokens
 /// one at a time.
 const MANY: usize = 2;
@@ -33,6 +36,8 @@ pub(super) struct Pool {
     pub(super) next_list: Option<Timestamp>,
     pub(super) last_list: Option<ListBegun>,
     pub(super) listing: bool,
+    /// Somebody who may ask for it does.
+    pub(super) is_listed: bool,
     pub(super) waiting: HashMap<ResourceRef, Waits>,
     /// Those that wait for a slot.
     pub(super) queue: HashMap<ResourceRef, Waiting>,
@@ -90,6 +95,7 @@ impl Pool {
             next_list: None,
             last_list: None,
             listing: false,
+            is_listed: *collection == Collection::AccessTokens,
             waiting: HashMap::new(),
             queue: HashMap::new(),
             creating: 0,
@@ -130,9 +136,20 @@ impl Pool {
         begun
     }
 
-    /// Whether somebody waits here, or a call is under way that takes note of its end here.
-    pub(super) fn is_busy(&self) -> bool {
-        self.listing || self.calls > 0 || !self.waiting.is_empty() || !self.queue.is_empty()
+    /// Whether somebody waits here, or a call is under way that takes note of its end here, or what was revoked after
+    /// `past` may still be listed.
+    pub(super) fn is_busy(&self, past: Timestamp) -> bool {
+        let is_called = self.listing || self.calls > 0;
+        let has_revoked = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_revoked_since(past));
+        is_called || has_revoked || !self.waiting.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Calls that may be under way at once. One website leaves some to the account's others.
+    pub(super) fn most_calls(&self, collection: &Collection) -> u32 {
+        match collection {
+            Collection::AccessTokens => self.gate.calls(),
+            Collection::WebsiteKeys(_) => self.gate.calls().min(MOST_CALLS_OF_WEBSITE),
+        }
     }
 
     pub(super) fn due(&self) -> Timestamp {

@@ -169,9 +169,18 @@ impl State {
         }
     }
 
-    /// When a collection is to be listed. None: not before the account's gate is open, which its tokens' list finds out.
+    /// The collections of websites, those first that are due first.
+    pub(super) fn websites_by_due(&self) -> Vec<Collection> {
+        let websites = self.pools.keys().filter(|collection| **collection != Collection::AccessTokens);
+        let mut due: Vec<_> = websites.filter_map(|collection| Some((self.due(collection)?, collection))).collect();
+        due.sort();
+        due.into_iter().map(|(_, collection)| collection.clone()).collect()
+    }
+
+    /// When a collection is to be listed. None: nobody may ask for it, or not before the account's gate is open, which its
+    /// tokens' list finds out.
     pub(super) fn due(&self, collection: &Collection) -> Option<Timestamp> {
-        let planned = self.pools.get(collection).map_or(Timestamp::MIN, Pool::due);
+        let planned = self.pools.get(collection).filter(|pool| pool.is_listed)?.due();
         match (self.gate.closed(), collection) {
             (None, _) => Some(planned),
             (Some((_, until)), Collection::AccessTokens) => Some(*until),

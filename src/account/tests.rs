@@ -176,9 +176,16 @@ impl Connected {
         self.account.connect(client, version.to_owned(), &url).unwrap();
     }
 
+    /// Lists what is due.
+    async fn poll_all(&self) -> Vec<(Collection, Told)> {
+        let mut listed = Vec::from_iter(self.account.poll_tokens(POLL).await);
+        listed.extend(self.account.poll_websites(POLL).await);
+        listed
+    }
+
     /// Lists what is due, the account's tokens among it.
     async fn poll(&self) -> Told {
-        let listed = self.account.poll(POLL).await;
+        let listed = self.poll_all().await;
         listed
             .into_iter()
             .find(|(collection, _)| *collection == TOKENS)

@@ -59,6 +59,9 @@ impl Account {
             let length = |pools: &BTreeMap<_, Pool>| pools.values().map(|pool| pool.queue.len()).sum::<usize>();
             let before = length(&state.pools);
             state.pools.values_mut().for_each(|pool| pool.queue.retain(|resource, _| is_there(resource)));
+            let gone = |pool: &mut Pool| pool.waiting.extract_if(|resource, _| !is_there(resource)).collect::<Vec<_>>();
+            // One that only is not seen yet looks again.
+            state.pools.values_mut().flat_map(gone).for_each(|(resource, _)| self.wake(resource));
             length(&state.pools) != before
         };
         if has_shrunk {

@@ -99,14 +99,19 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
             account.wake(user.reference());
         }
     }
-    account.keep_collections(&users.iter().map(|user| user.collection()).collect());
+    // What is not allowed is not asked of DataFast, but for what was issued before.
+    let is_listed = |user: &Arc<dyn Managed>| user.is_claimed() || ctx.allows(resource, &**user);
+    let in_use = ctx.users_of(&name).into_iter().filter(is_listed).map(|user| user.collection()).collect();
+    account.set_in_use_collections(&in_use);
     account.expect(users.iter().filter_map(|user| Some((user.collection(), expected(&**user, ctx)?))));
     let there: HashSet<_> = users.iter().filter(|user| !user.is_gone()).map(|user| user.reference()).collect();
     account.keep_in_queue(|resource| there.contains(resource));
     if account.report().snapshot.is_none() {
         users.iter().for_each(|user| queue_up(&account, &**user));
     }
-    let listed = account.poll(resource.poll_interval()).await;
+    let mut listed = Vec::from_iter(account.poll_tokens(resource.poll_interval()).await);
+    tell(&account, &users);
+    listed.extend(account.poll_websites(resource.poll_interval()).await);
     tell(&account, &users);
     let report = account.report();
     for (collection, _) in listed {
@@ -125,7 +130,7 @@ fn expected(user: &dyn Managed, ctx: &Context) -> Option<TokenId> {
     status_record(user).token_id.filter(|_| ctx.now().duration_since(issued_at) >= ctx.horizon())
 }
 
-fn allow(resource: &DataFastAccount) -> Allow {
+pub(super) fn allow(resource: &DataFastAccount) -> Allow {
     let allow = &resource.spec.allow;
     Allow {
         permissions: allow.permissions.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),

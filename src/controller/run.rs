@@ -38,7 +38,7 @@ pub struct Settings {
     pub namespace: String,
     /// The namespaces that it looks after; empty: all.
     pub watch_namespaces: Vec<String>,
-    /// Reconciles at once, for each watched namespace.
+    /// Reconciles at once, for each kind and watched namespace.
     pub concurrency: u16,
     /// How long an unanswered request may still take effect.
     pub horizon: Duration,

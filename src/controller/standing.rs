@@ -9,15 +9,30 @@ use kube::api::Api;
 use kube::core::{Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
 
+use super::observe::desired;
 use super::perform::Work;
 use super::resource::Managed;
 use super::{Context, Error};
+use crate::api::DataFastAccount;
 use crate::issue::allow::{Allow, Standing};
 
 impl Context {
     /// Which namespaces an account is for, where it says so.
     pub(super) fn selector_of(&self, account: &str) -> Option<LabelSelector> {
         self.account_resources.get(&ObjectRef::new(account))?.spec.allow.namespace_selector.clone()
+    }
+
+    /// Whether an account allows what a resource asks for, as far as the labels of namespaces have been seen; but for who
+    /// was there first.
+    pub(super) fn allows(&self, account: &DataFastAccount, resource: &dyn Managed) -> bool {
+        let selector = account.spec.allow.namespace_selector.clone().zip(self.namespaces.as_ref());
+        let is_outside = selector.is_some_and(|(selector, namespaces)| {
+            let namespace = namespaces.get(&ObjectRef::new(resource.namespace()));
+            let selects = |selector: Selector| namespace.is_some_and(|it| selector.matches(it.labels()));
+            !Selector::try_from(selector).is_ok_and(selects)
+        });
+        let standing = Standing { is_outside, earlier: 0 };
+        super::account::allow(account).forbids(&desired(resource).scope, standing).is_none()
     }
 }
 

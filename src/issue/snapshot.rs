@@ -119,6 +119,11 @@ impl Snapshot {
         self.revoked.contains_key(id)
     }
 
+    /// Whether we revoked any token after `past`.
+    pub fn has_revoked_since(&self, past: Timestamp) -> bool {
+        self.revoked.values().any(|(_, at)| *at > past)
+    }
+
     /// Whether we revoked the token of an attempt less than a horizon before the last list.
     pub fn has_revoked_attempt(&self, owner: &OwnerId, nonce: &Nonce) -> bool {
         let mut markers = self.revoked.values().filter_map(|(marker, _)| marker.as_ref());

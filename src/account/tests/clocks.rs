@@ -135,7 +135,7 @@ async fn lists_due(world: &Connected) -> u64 {
     let before = world.remote.count(Operation::ListAccessTokens);
     for _ in 0..10 {
         if world.account.until_list() == Some(Duration::ZERO) {
-            world.account.poll(POLL).await;
+            world.poll_all().await;
         }
     }
     world.remote.count(Operation::ListAccessTokens) - before
@@ -168,7 +168,7 @@ async fn who_waits_for_a_list_over_a_jump_gets_it_after_the_horizon_and_it_is_on
     let (mut lists, mut seconds) = (0, 0);
     while world.world.woken().is_empty() {
         if world.account.until_list() == Some(Duration::ZERO) {
-            assert_eq!(world.account.poll(POLL).await.len(), 1);
+            assert_eq!(world.poll_all().await.len(), 1);
             lists += 1;
         }
         world.clock.pass(1);

@@ -40,13 +40,14 @@ impl Connected {
     async fn with_websites(websites: u8) -> Self {
         let this = Self::new().await;
         (1..=websites).for_each(|n| drop(this.account.view(&user_of(n, "agent"))));
+        this.account.set_in_use_collections(&(1..=websites).map(keys_of).collect());
         assert_eq!(this.listed().await.len(), usize::from(websites));
         this
     }
 
     /// Lists what is due; what came of it, in order.
     async fn listed(&self) -> Vec<Collection> {
-        let mut listed: Vec<_> = self.account.poll(POLL).await.into_iter().map(|(collection, _)| collection).collect();
+        let mut listed: Vec<_> = self.poll_all().await.into_iter().map(|(collection, _)| collection).collect();
         listed.sort();
         listed
     }
@@ -90,7 +91,9 @@ async fn a_website_is_listed_once_a_resource_asks_for_it_and_then_each_interval(
     let mut world = Connected::new().await;
     world.world.all_told();
     assert_eq!(world.gate_of(keys_of(1)), Gate::Connecting);
-    assert_eq!(world.world.all_told(), [Wakeup::Account("default".into())], "its first list is due");
+    assert_eq!(world.world.all_told(), [Wakeup::Account("default".into())], "somebody asks for it");
+    assert_eq!(world.listed().await, [], "whether the resource may is not known yet");
+    world.account.set_in_use_collections(&[keys_of(1)].into());
     assert_eq!(world.account.until_list(), Some(Duration::ZERO));
     assert_eq!(world.listed().await, [keys_of(1)], "the account's own list is not due yet");
     assert_eq!(world.gates::<1>(), (Gate::Open, [Gate::Open]));
@@ -102,10 +105,10 @@ async fn a_website_is_listed_once_a_resource_asks_for_it_and_then_each_interval(
 #[tokio::test]
 async fn a_website_that_no_resource_asks_for_any_more_is_forgotten() {
     let world = Connected::with_websites(2).await;
-    world.account.keep_collections(&[keys_of(2)].into());
+    world.account.set_in_use_collections(&[keys_of(2)].into());
     world.clock.pass(61);
     assert_eq!(world.listed().await, [TOKENS, keys_of(2)]);
-    world.account.keep_collections(&BTreeSet::new());
+    world.account.set_in_use_collections(&BTreeSet::new());
     world.clock.pass(61);
     assert_eq!(world.listed().await, [TOKENS], "the account's tokens are always listed");
     assert_eq!(world.gate_of(keys_of(1)), Gate::Connecting, "who asks again waits for a list");
@@ -120,17 +123,17 @@ async fn a_website_that_is_forgotten_while_it_is_listed_or_gets_a_key_is_no_trou
         let ((), ()) = tokio::join!(
             async {
                 match operation {
-                    LIST => drop(world.account.poll(POLL).await),
+                    LIST => drop(world.poll_all().await),
                     _ => drop(world.create_key(1).await.unwrap()),
                 }
             },
             async {
                 world.remote.held(held).await;
-                world.account.keep_collections(&BTreeSet::new());
+                world.account.set_in_use_collections(&BTreeSet::new());
                 world.remote.release(held);
             }
         );
-        world.account.keep_collections(&BTreeSet::new());
+        world.account.set_in_use_collections(&BTreeSet::new());
         assert!(!lock(&world.account.state).pools.contains_key(&keys_of(1)), "{operation:?}");
     }
 }
@@ -267,6 +270,7 @@ async fn while_the_account_is_closed_no_website_is_listed_not_even_for_the_first
     world.remote.set_fault(status(Operation::ListAccessTokens, 500));
     world.clock.pass(61);
     world.account.view(&user_of(2, "new"));
+    world.account.set_in_use_collections(&[keys_of(1), keys_of(2)].into());
     let before = world.remote.count(LIST);
     assert_eq!(world.listed().await, []);
     assert_eq!(world.remote.count(LIST), before);
@@ -522,4 +526,43 @@ async fn another_credential_opens_what_was_closed_for_the_last_one() {
     world.connect("2");
     assert_eq!(world.listed().await, [TOKENS, keys_of(1)], "both are listed at once");
     assert_eq!(world.gate_of(keys_of(1)), Gate::Open);
+}
+
+#[tokio::test]
+async fn a_website_that_does_not_answer_leaves_turns_to_tokens_and_other_websites() {
+    let world = Connected::with_websites(4).await;
+    let hold = |n: u8| Fault::new(CREATE, Kind::Hold).of_website(website(n));
+    for n in 1..=3 {
+        world.remote.set_fault(hold(n));
+    }
+    let hanging = futures::future::join_all((0..12).map(|n| world.create_key(1 + n % 3)));
+    let others = async {
+        // As many as may are under way by then.
+        while lock(&world.account.state).calls < 3 {
+            tokio::task::yield_now().await;
+        }
+        world.create().await.unwrap();
+        assert_eq!(lock(&world.account.state).calls, 3);
+        assert!((1..=3).all(|n| lock(&world.account.state).pool(&keys_of(n)).calls <= 2));
+        world.remote.clear_faults();
+    };
+    let (answers, ()) = tokio::join!(hanging, others);
+    assert!(answers.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn what_a_former_credential_is_told_closes_nothing_for_the_new_one() {
+    let world = Connected::with_websites(1).await;
+    let held = world.remote.set_fault(Fault::new(CREATE, Kind::Hold));
+    world.remote.set_fault(status(CREATE, 401).after_effect());
+    let ((), answer) = tokio::join!(
+        async {
+            world.remote.held(held).await;
+            world.connect("another");
+            world.remote.clear_faults();
+        },
+        world.create_key(1)
+    );
+    assert!(matches!(answer, Err(CallError::DataFast(Error::CredentialsRejected { .. }))), "{answer:?}");
+    assert_eq!(world.gate_of(TOKENS), Gate::Open);
 }
