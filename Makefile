@@ -6,7 +6,8 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := .ci/run tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check apply)
+scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check apply)
+IMAGE ?= datafast-operator:0.1.0
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
 test_threads := 16
@@ -52,6 +53,10 @@ chart-test: tools control-plane ## The chart and install.yaml on a real API serv
 .PHONY: run
 run: ## The operator against the current kube context (ARGS="--allow-plain-http ..." for its flags)
 	cargo run -- run $(ARGS)
+
+.PHONY: image
+image: ## The container image (IMAGE=name:tag); where no engine works, its root file system and an archive
+	deploy/image/build $(IMAGE) $(target)/image
 
 .PHONY: control-plane
 control-plane: ## etcd, the Kubernetes API server and kubectl, built from source: 6 minutes the first time
