@@ -192,6 +192,12 @@ async fn a_token_costs_one_post_three_writes_and_a_dry_run(#[values(AccessToken,
         if w.count(Operation::ListAccessTokens) > 0 { Ok(()) } else { Err(()) }
     })
     .await;
+    // The audit log tells of a write after its answer.
+    eventually("what the first one cost is told", WAIT, || async {
+        let writes = w.writes();
+        if writes == ["update datafastaccesstokens/status"] { Ok(()) } else { Err(writes) }
+    })
+    .await;
     let (before, written) = (w.requests().len(), w.writes().len());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued("agent").await;
