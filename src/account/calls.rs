@@ -29,10 +29,7 @@ impl Account {
         deadline: Instant,
         may_send: impl Fn() -> bool,
     ) -> Result<Issued, CallError> {
-        let (client, _turn) = self.enter(collection).await?;
-        if Instant::now() >= deadline || !may_send() {
-            return Err(CallError::NotSent);
-        }
+        let (client, _turn) = self.enter_by(deadline, may_send, collection).await?;
         let creating = Creating::begin(self, collection).ok_or(CallError::NotSent)?;
         let answer = client.create(collection, token).await;
         let mut state = lock(&self.state);
@@ -77,10 +74,7 @@ impl Account {
         deadline: Instant,
         may_send: impl Fn() -> bool,
     ) -> Result<Issued, CallError> {
-        let (client, _turn) = self.enter(collection).await?;
-        if Instant::now() >= deadline || !may_send() {
-            return Err(CallError::NotSent);
-        }
+        let (client, _turn) = self.enter_by(deadline, may_send, collection).await?;
         let answer = client.roll(collection, id, token).await;
         let mut state = lock(&self.state);
         let now = self.clock.now();
@@ -143,6 +137,20 @@ impl Account {
         if state.closed(collection).is_some() || state.pool(collection).next_list == Some(now) {
             self.look();
         }
+    }
+
+    /// Waits for a turn that comes before `deadline`.
+    async fn enter_by<'a>(
+        &'a self,
+        deadline: Instant,
+        may_send: impl Fn() -> bool,
+        collection: &'a Collection,
+    ) -> Result<(Arc<Client>, Turn<'a>), CallError> {
+        let entered = self.enter(collection).await?;
+        if Instant::now() >= deadline || !may_send() {
+            return Err(CallError::NotSent);
+        }
+        Ok(entered)
     }
 
     /// Waits for a turn.

@@ -162,6 +162,11 @@ impl Account {
         view
     }
 
+    /// What is known of a collection.
+    pub fn snapshot(&self, collection: &Collection) -> Option<Arc<Snapshot>> {
+        lock(&self.state).pools.get(collection)?.snapshot.clone()
+    }
+
     /// Sets which collections are listed; the account's tokens are in any case. Those are forgotten that nobody asks for.
     pub fn set_in_use_collections(&self, in_use: &BTreeSet<Collection>) {
         let mut state = lock(&self.state);
@@ -213,7 +218,7 @@ impl Account {
     pub fn set_limits(&self, allow: Allow, limit: i32, generation: Option<i64>) -> bool {
         let mut state = lock(&self.state);
         let is_other = state.allow.is_some() && state.generation != generation;
-        (state.allow, state.limit, state.generation) = (Some(Arc::new(allow)), limit.into(), generation);
+        (state.allow, state.generation) = (Some(Arc::new(allow)), generation);
         state.pool(&Collection::AccessTokens).limit = limit.into();
         is_other
     }

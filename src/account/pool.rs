@@ -86,7 +86,12 @@ pub(super) struct ListBegun {
 }
 
 impl Pool {
-    pub(super) fn new(collection: &Collection, limit: i64) -> Self {
+    /// The limit of the account's own tokens is for the account to set.
+    pub(super) fn new(collection: &Collection) -> Self {
+        let limit = match collection {
+            Collection::AccessTokens => 0,
+            Collection::WebsiteKeys(_) => Collection::KEYS_PER_WEBSITE,
+        };
         Self {
             gate: Gate::new(Call::List.of(collection)),
             snapshot: None,

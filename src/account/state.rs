@@ -37,7 +37,6 @@ pub(super) struct State {
     /// Closed by what concerns all collections. A list of the account's tokens opens it.
     pub(super) gate: Gate,
     pub(super) pools: BTreeMap<Collection, Pool>,
-    pub(super) limit: i64,
     /// Calls under way in all collections, lists aside.
     pub(super) calls: u32,
     pub(super) allow: Option<Arc<Allow>>,
@@ -90,13 +89,12 @@ pub struct Report {
 
 impl Default for State {
     fn default() -> Self {
-        let tokens = (Collection::AccessTokens, Pool::new(&Collection::AccessTokens, 0));
+        let tokens = (Collection::AccessTokens, Pool::new(&Collection::AccessTokens));
         Self {
             setup: Setup::default(),
             connection: None,
             gate: Gate::new(Call::List),
             pools: BTreeMap::from([tokens]),
-            limit: 0,
             calls: 0,
             allow: None,
             generation: None,
@@ -108,16 +106,7 @@ impl Default for State {
 impl State {
     /// One collection of the account; a new one where nobody asked for it before.
     pub(super) fn pool(&mut self, collection: &Collection) -> &mut Pool {
-        let limit = self.limit_of(collection);
-        let new = || Pool::new(collection, limit);
-        self.pools.entry(collection.clone()).or_insert_with(new)
-    }
-
-    pub(super) fn limit_of(&self, collection: &Collection) -> i64 {
-        match collection {
-            Collection::AccessTokens => self.limit,
-            Collection::WebsiteKeys(_) => Collection::KEYS_PER_WEBSITE,
-        }
+        self.pools.entry(collection.clone()).or_insert_with(|| Pool::new(collection))
     }
 
     /// What the account allows in a collection. Its limit for each namespace is about its own tokens.

@@ -116,7 +116,9 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let report = account.report();
     for (collection, _) in listed {
         let concerned = users.iter().filter(|user| user.collection() == collection);
-        wake_stirred(&account, concerned, ctx.now());
+        if let Some(snapshot) = account.snapshot(&collection) {
+            wake_stirred(&account, concerned, &snapshot, ctx.now());
+        }
     }
     write_status(resource, cx, &report, &users).await?;
     let poll = resource.poll_interval();
@@ -268,13 +270,14 @@ fn tell(account: &Account, users: &[Arc<dyn Managed>]) {
 }
 
 /// Wakes the resources for which the list has news, by what their status says.
-fn wake_stirred<'a>(account: &Account, users: impl Iterator<Item = &'a Arc<dyn Managed>>, now: Timestamp) {
-    for user in users {
-        let reference = user.reference();
-        let snapshot = account.view(&reference).snapshot;
-        if snapshot.is_some_and(|snapshot| is_stirred(&**user, &snapshot, now)) {
-            account.wake(reference);
-        }
+fn wake_stirred<'a>(
+    account: &Account,
+    users: impl Iterator<Item = &'a Arc<dyn Managed>>,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) {
+    for user in users.filter(|user| is_stirred(&***user, snapshot, now)) {
+        account.wake(user.reference());
     }
 }
 

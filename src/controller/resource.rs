@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Error, status};
 use crate::account::ResourceRef;
-use crate::api::{KeyResource, KeyStatus, names};
+use crate::api::{DataFastAccessToken, DataFastWebsiteKey, KeyResource, KeyStatus, names};
 use crate::datafast::Collection;
 use crate::issue::marker::OwnerId;
 
@@ -52,18 +52,8 @@ pub(super) trait Kind:
 {
 }
 
-impl<K> Kind for K where
-    K: KeyResource
-        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + fmt::Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
-}
+impl Kind for DataFastAccessToken {}
+impl Kind for DataFastWebsiteKey {}
 
 fn api<K: Kind>(resource: &K, client: &Client) -> Api<K> {
     Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default())

@@ -14,7 +14,8 @@ fn begins(pool: &mut Pool, clock: &TestClock) -> Timestamp {
 
 /// A list has just begun.
 fn begun() -> (Pool, Arc<TestClock>) {
-    let (mut pool, clock) = (Pool::new(&TOKENS, 20), TestClock::new());
+    let (mut pool, clock) = (Pool::new(&TOKENS), TestClock::new());
+    pool.limit = 20;
     assert_eq!(begins(&mut pool, &clock), noon());
     (pool, clock)
 }
