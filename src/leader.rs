@@ -2,6 +2,12 @@
 //!
 //! Invariant: a leader that could not renew before its own deadline, on the monotonic clock, and earlier than the lease
 //! runs out for others, ends its process at once.
+//!
+//! | Since a renewal, of a lease's duration | |
+//! |---|---|
+//! | 1/5 | the leader renews again |
+//! | 2/3 | the leader ends itself, counting from when it sent the renewal |
+//! | 4/5 | another takes the lease, counting from when it saw the renewal: so that it leads within the duration |
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -69,7 +75,7 @@ impl Candidate {
         self.duration / 5
     }
 
-    /// Our own deadline after a renewal that was sent at `sent`: a third before others may take the lease.
+    /// Our own deadline after a renewal that was sent at `sent`.
     fn deadline(&self, sent: Instant) -> Instant {
         sent + self.duration * 2 / 3
     }
@@ -78,6 +84,7 @@ impl Candidate {
     pub async fn acquire(&mut self, stop: &CancellationToken) -> Option<Leadership> {
         loop {
             let sent = Instant::now();
+            let mut pause = self.retry().min(STANDBY);
             match self.try_acquire().await {
                 Ok(Claim::Held) => {
                     let deadline = Arc::new(Mutex::new(self.deadline(sent)));
@@ -85,11 +92,12 @@ impl Candidate {
                     watch_over(leadership.clone());
                     return Some(leadership);
                 }
-                Ok(Claim::Raced | Claim::Others) => {}
+                Ok(Claim::Raced) => {}
+                Ok(Claim::Others { left }) => pause = pause.min(left),
                 Err(error) => tracing::warn!(%error, "the lease can't be read or written"),
             }
             tokio::select! {
-                () = tokio::time::sleep(self.retry().min(STANDBY)) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return None,
             }
         }
@@ -116,8 +124,9 @@ impl Candidate {
         let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         let seconds = spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
         let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(self.duration);
-        if !holder.is_empty() && holder != self.identity && since.elapsed() < duration {
-            return Ok(Claim::Others);
+        let left = (duration * 4 / 5).saturating_sub(since.elapsed());
+        if !holder.is_empty() && holder != self.identity && !left.is_zero() {
+            return Ok(Claim::Others { left });
         }
         lease.spec = Some(self.spec(spec.as_ref()));
         won(self.api.replace(names::MANAGER, &PostParams::default(), &lease).await)
@@ -150,7 +159,7 @@ impl Candidate {
                 // Somebody changed the lease between our read and our write: the next read tells whether it is still ours.
                 Ok(Claim::Raced) => {}
                 // Somebody else holds it: no deadline needs to be waited for.
-                Ok(Claim::Others) => end("another process took the lease"),
+                Ok(Claim::Others { .. }) => end("another process took the lease"),
                 Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
             }
         }
@@ -172,8 +181,8 @@ enum Claim {
     Held,
     /// It is not known: somebody else wrote it at the same time.
     Raced,
-    /// Another process's.
-    Others,
+    /// Another process's, at least for this long.
+    Others { left: Duration },
 }
 
 fn won(written: kube::Result<Lease>) -> kube::Result<Claim> {

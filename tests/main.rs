@@ -27,6 +27,7 @@ mod quiet;
 mod races;
 mod record;
 mod refusal;
+mod replicas;
 mod restarts;
 mod rotation;
 mod rotation_clock;

@@ -8,6 +8,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
+use rustix::process::Signal;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -173,6 +174,17 @@ impl ControlPlane {
     pub async fn restart_apiserver(&self) -> Result<()> {
         self.stop_apiserver()?;
         self.start_apiserver().await
+    }
+
+    /// Has etcd stand still for so long, as on a disk that hangs. What it was asked meanwhile, it does afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Where it has ended.
+    pub async fn stall_etcd(&self, time: Duration) -> Result<()> {
+        lock(&self.etcd).signal(Signal::STOP).context("SIGSTOP")?;
+        tokio::time::sleep(time).await;
+        lock(&self.etcd).signal(Signal::CONT).context("SIGCONT")
     }
 
     fn spawn_apiserver(&self) -> Result<Process> {
