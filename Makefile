@@ -30,6 +30,10 @@ test: control-plane chart-test ## Every test
 	RUST_TEST_THREADS=$(test_threads) cargo test --workspace
 	$(target)/debug/rights --runs $(target)/harness
 
+.PHONY: bench
+bench: control-plane ## How fast it is and what it costs: some 8 minutes, on a machine that does nothing else
+	cargo bench --bench table
+
 .PHONY: lint
 lint: $(deny) chart ## Formatting, clippy, licences and sources of dependencies, scripts, chart, generated files
 	for script in $(scripts); do bash -n "$$script"; done

@@ -51,7 +51,10 @@ where
     let store = writer.as_reader();
     let synced = CancellationToken::new();
     let seen = synced.clone();
-    let events = watcher(api, config).default_backoff().reflect(writer).inspect(move |event| match event {
+    let events = watcher(api, config).default_backoff();
+    // A good part of an object, and nobody asks the store who wrote what.
+    let events = events.modify(|object| object.meta_mut().managed_fields = None);
+    let events = events.reflect(writer).inspect(move |event| match event {
         Ok(watcher::Event::InitDone) => seen.cancel(),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed: it is taken up again"),
