@@ -62,6 +62,11 @@ run: ## The operator against the current kube context (ARGS="--allow-plain-http 
 image: ## The container image (IMAGE=name:tag); where no engine works, its root file system and an archive
 	deploy/image/build $(IMAGE) $(target)/image
 
+.PHONY: image-test
+image-test: control-plane ## The image's root file system: all that it needs is in it, its own CA certificates for one
+	deploy/image/rootfs $(target)/image/rootfs
+	DATAFAST_IMAGE_ROOTFS=$(abspath $(target))/image/rootfs cargo test --test image
+
 .PHONY: control-plane
 control-plane: ## etcd, the Kubernetes API server and kubectl, built from source: 6 minutes the first time
 	@tests/control-plane/build

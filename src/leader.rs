@@ -26,6 +26,8 @@ const LEASE_LOST: i32 = 70;
 const WATCHDOG: Duration = Duration::from_millis(100);
 /// A lease that is given up is taken this soon, however long leases are.
 const STANDBY: Duration = Duration::from_secs(1);
+/// What an API server may need for an answer, however short leases are.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Whether this process may act.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,11 @@ impl Leadership {
     /// Whether the lease is still surely held. Asked right before a token is issued.
     pub fn may_act(&self) -> bool {
         self.deadline().is_none_or(|deadline| Instant::now() < deadline)
+    }
+
+    /// The time until this process ends itself unless the lease is renewed.
+    fn left(&self) -> Duration {
+        self.deadline().map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -63,12 +70,14 @@ pub struct Candidate {
     duration: Duration,
     /// The lease as last read, and when it was first read so: another holder's clock is not compared with ours.
     seen: Option<(Option<String>, Instant)>,
+    /// The lease as we wrote it last, unless something went wrong since.
+    ours: Option<Lease>,
 }
 
 impl Candidate {
     /// Of this process, for the Lease `datafast-operator`.
     pub fn new(api: Api<Lease>, identity: String, duration: Duration) -> Self {
-        Self { api, identity, duration, seen: None }
+        Self { api, identity, duration, seen: None, ours: None }
     }
 
     fn retry(&self) -> Duration {
@@ -85,7 +94,7 @@ impl Candidate {
         loop {
             let sent = Instant::now();
             let mut pause = self.retry().min(STANDBY);
-            match self.try_acquire().await {
+            match self.claim(self.retry().max(SOON)).await {
                 Ok(Claim::Held) => {
                     let deadline = Arc::new(Mutex::new(self.deadline(sent)));
                     let leadership = Leadership { deadline: Some(deadline) };
@@ -103,33 +112,56 @@ impl Candidate {
         }
     }
 
-    async fn try_acquire(&mut self) -> kube::Result<Claim> {
-        let limit = self.retry().max(Duration::from_secs(1));
-        let attempt = tokio::time::timeout(limit, self.take_if_free());
+    /// Renews the lease if it was ours, else takes it if it is free. It takes `limit` at most.
+    async fn claim(&mut self, limit: Duration) -> kube::Result<Claim> {
+        let attempt = async {
+            match self.ours.take() {
+                Some(lease) => self.write(lease).await,
+                None => self.take_if_free().await,
+            }
+        };
+        let attempt = tokio::time::timeout(limit, attempt);
         attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
     }
 
     async fn take_if_free(&mut self) -> kube::Result<Claim> {
-        let Some(mut lease) = self.api.get_opt(names::MANAGER).await? else {
+        let Some(lease) = self.api.get_opt(names::MANAGER).await? else {
             let metadata = ObjectMeta { name: Some(names::MANAGER.into()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            return self.won(created);
         };
         let version = lease.metadata.resource_version.clone();
         let since = match &self.seen {
             Some((seen, since)) if *seen == version => *since,
             _ => self.seen.insert((version, Instant::now())).1,
         };
-        let spec = lease.spec.take();
-        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        let seconds = spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let seconds = spec.lease_duration_seconds.unwrap_or(0);
         let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(self.duration);
         let left = (duration * 4 / 5).saturating_sub(since.elapsed());
         if !holder.is_empty() && holder != self.identity && !left.is_zero() {
             return Ok(Claim::Others { left });
         }
-        lease.spec = Some(self.spec(spec.as_ref()));
-        won(self.api.replace(names::MANAGER, &PostParams::default(), &lease).await)
+        self.write(lease).await
+    }
+
+    async fn write(&mut self, mut lease: Lease) -> kube::Result<Claim> {
+        lease.spec = Some(self.spec(lease.spec.as_ref()));
+        let written = self.api.replace(names::MANAGER, &PostParams::default(), &lease).await;
+        self.won(written)
+    }
+
+    fn won(&mut self, written: kube::Result<Lease>) -> kube::Result<Claim> {
+        match written {
+            Ok(lease) => {
+                self.ours = Some(lease);
+                Ok(Claim::Held)
+            }
+            Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(Claim::Raced),
+            Err(error) => Err(error),
+        }
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
@@ -148,30 +180,50 @@ impl Candidate {
 
     /// Renews the lease until `stop`, then gives it up.
     pub async fn hold(mut self, leadership: Leadership, stop: CancellationToken) {
+        let mut pause = self.retry();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.retry()) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => break,
             }
             let sent = Instant::now();
-            match self.try_acquire().await {
-                Ok(Claim::Held) => leadership.extend(self.deadline(sent)),
-                // Somebody changed the lease between our read and our write: the next read tells whether it is still ours.
+            // Time for another try is left, should this one hang.
+            let limit = leadership.left() / 2;
+            pause = self.retry() / 6;
+            let claim = tokio::select! {
+                claim = self.claim(limit.max(SOON)) => claim,
+                // Should it still be written: it is not the one that is given up then, and refused.
+                () = stop.cancelled() => break,
+            };
+            match claim {
+                Ok(Claim::Held) => {
+                    leadership.extend(self.deadline(sent));
+                    pause = self.retry();
+                }
+                // Somebody changed the lease since our last write: the next read tells whether it is still ours.
                 Ok(Claim::Raced) => {}
                 // Somebody else holds it: no deadline needs to be waited for.
                 Ok(Claim::Others { .. }) => end("another process took the lease"),
                 Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
             }
         }
-        if let Ok(Some(mut lease)) = self.api.get_opt(names::MANAGER).await
-            && let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity))
-        {
+        if let Err(error) = self.give_up().await {
+            tracing::warn!(%error, "the lease could not be given up: it runs out by itself");
+        }
+    }
+
+    async fn give_up(&mut self) -> kube::Result<()> {
+        let lease = match self.ours.take() {
+            Some(lease) => Some(lease),
+            None => self.api.get_opt(names::MANAGER).await?,
+        };
+        let Some(mut lease) = lease else { return Ok(()) };
+        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity)) {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
-            if let Err(error) = self.api.replace(names::MANAGER, &PostParams::default(), &lease).await {
-                tracing::warn!(%error, "the lease could not be given up: it runs out by itself");
-            }
+            self.api.replace(names::MANAGER, &PostParams::default(), &lease).await?;
         }
+        Ok(())
     }
 }
 
@@ -183,14 +235,6 @@ enum Claim {
     Raced,
     /// Another process's, at least for this long.
     Others { left: Duration },
-}
-
-fn won(written: kube::Result<Lease>) -> kube::Result<Claim> {
-    match written {
-        Ok(_) => Ok(Claim::Held),
-        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(Claim::Raced),
-        Err(error) => Err(error),
-    }
 }
 
 /// A thread of its own, so that a busy or stopped runtime can't outlive its lease: after SIGCONT it is the first to run.

@@ -182,7 +182,7 @@ impl ControlPlane {
     ///
     /// Where it has ended.
     pub async fn stall_etcd(&self, time: Duration) -> Result<()> {
-        lock(&self.etcd).signal(Signal::STOP).context("SIGSTOP")?;
+        lock(&self.etcd).stop()?;
         tokio::time::sleep(time).await;
         lock(&self.etcd).signal(Signal::CONT).context("SIGCONT")
     }

@@ -203,13 +203,14 @@ impl Operator {
         Err(Error::new(format!("still running {TERMINATES_WITHIN:?} after SIGTERM. The end of its log:\n{end}")))
     }
 
-    /// SIGSTOP: the process stands still, with all its connections open, as one that the node gives no time to.
+    /// SIGSTOP: when this returns, the process stands still, with all its connections open, as one that the node gives no
+    /// time to.
     ///
     /// # Errors
     ///
     /// Where it has ended.
     pub fn stop(&self) -> Result<()> {
-        self.lock().signal(Signal::STOP).context("SIGSTOP")
+        self.lock().stop()
     }
 
     /// SIGCONT: goes on after [`Operator::stop`].

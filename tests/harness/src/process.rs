@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::error::{Context, Error, Result};
 
@@ -75,6 +75,13 @@ impl Process {
             return Err(Error::new(format!("{} has ended already", self.name)));
         }
         kill_process(Pid::from_child(&self.child), signal).context(&self.name)
+    }
+
+    /// SIGSTOP, and waits until the process stands still: the signal alone may leave its threads some time.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), WaitIdOptions::STOPPED).context(&self.name)?;
+        Ok(())
     }
 
     /// SIGKILL, and waits until the process is gone: a moment, as nothing can refuse that signal.
