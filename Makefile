@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check apply)
+scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check plane verdict apply operate)
 IMAGE ?= datafast-operator:0.1.0
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
@@ -51,8 +51,10 @@ chart: tools ## The chart, alerts, dashboard and GitOps health check; what is ge
 	tests/packaging/check
 
 .PHONY: chart-test
-chart-test: tools control-plane ## The chart and install.yaml on a real API server
+chart-test: tools control-plane ## The chart and install.yaml on a real API server, and the operator with their rights
+	cargo build --workspace --bins
 	tests/packaging/apply
+	tests/packaging/operate
 
 .PHONY: run
 run: ## The operator against the current kube context (ARGS="--allow-plain-http ..." for its flags)
