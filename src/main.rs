@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -13,7 +13,7 @@ use datafast_operator::api::{crds, names};
 use datafast_operator::clock::SystemClock;
 use datafast_operator::controller::{self, Settings};
 use datafast_operator::leader::{Candidate, Leadership};
-use datafast_operator::telemetry::{self, Health, LogFormat, Metrics};
+use datafast_operator::telemetry::{self, Health, LogFormat, Metrics, millis};
 use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -165,7 +165,10 @@ async fn operate(run: Run) -> Outcome {
     let client = Client::try_from(config)?;
     let settings = settings(&run);
     if run.horizon < Duration::from_secs(60) {
-        tracing::warn!(horizon = ?run.horizon, "a request may take 30 s: with such a short horizon a late answer can leave a token");
+        tracing::warn!(
+            horizonMs = millis(run.horizon),
+            "a request may take 30 s: with such a short horizon a late answer can leave a token"
+        );
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "datafast-operator starts");
 
@@ -174,9 +177,11 @@ async fn operate(run: Run) -> Outcome {
         let mut candidate = Candidate::new(api, settings.instance.clone(), run.lease_duration);
         // A replica that stands by does what it is there for.
         health.set_ready(true);
+        let start = Instant::now();
+        tracing::info!(identity = settings.instance, "stands by for the lease");
         let Some(leadership) = candidate.acquire(&stop).await else { return Ok(()) };
         health.set_ready(false);
-        tracing::info!(identity = settings.instance, "leads");
+        tracing::info!(identity = settings.instance, durationMs = millis(start.elapsed()), "leads");
         (leadership.clone(), Some((candidate, leadership)))
     } else {
         (Leadership::alone(), None)

@@ -19,6 +19,7 @@ mod gitops;
 mod issuing;
 mod key_loss;
 mod leader;
+mod logs;
 mod lost_answers;
 mod manifests;
 mod outage;

@@ -34,6 +34,7 @@ use crate::issue::allow::Allow;
 use crate::issue::observed;
 use crate::issue::snapshot::Snapshot;
 use crate::lock::lock;
+use crate::telemetry::{Over, millis};
 
 /// Lists of websites' keys under way at once.
 const MOST_LISTS: usize = 4;
@@ -114,6 +115,11 @@ pub struct Account {
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
         Self { name: name.to_owned(), state: Mutex::default(), ended: Notify::new(), wakeups, horizon, clock }
+    }
+
+    /// The name of its resource.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Sets the credential and where to use it. Another one than before takes effect at once: what DataFast said to the
@@ -321,12 +327,21 @@ impl Account {
                 let regular = start.checked_add(interval).unwrap_or(now).max(now);
                 let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
                 pool.next_list = Some(pool.next_list.map_or(regular, |wanted| wanted.min(regular)));
+                let over = pool.failures.over();
                 let told = pool.listed(begun, tokens, self.horizon);
                 // The clock was set back while it was under way.
                 if begun > now {
                     pool.change(Snapshot::distrust);
                 }
                 drop(state);
+                if let (Collection::WebsiteKeys(website), Some(Over { failures, lasted })) = (&collection, over) {
+                    tracing::info!(
+                        website,
+                        failures,
+                        durationMs = millis(lasted),
+                        "a website's keys can be listed again"
+                    );
+                }
                 let told = Told { is_news: told.is_news || is_opened, ..told };
                 // Who waits for this one does not wait for others that take long.
                 self.wake_listed(&collection, told);
@@ -334,7 +349,13 @@ impl Account {
             }
             Err(error) => {
                 state.failed(&collection, Call::List, &error, now);
-                tracing::warn!(account = self.name, ?collection, %error, "a list of the account failed");
+                let pool = state.pool(&collection);
+                if let (Collection::WebsiteKeys(website), true) = (&collection, pool.failures.is_news(&error)) {
+                    tracing::warn!(website, %error, "the list of a website's keys failed");
+                } else {
+                    // The account's own list decides on its `Ready`, whose line tells.
+                    tracing::debug!(?collection, %error, "a list failed");
+                }
                 None
             }
         }

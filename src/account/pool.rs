@@ -12,6 +12,7 @@ use crate::datafast::{Collection, Token, TokenId};
 use crate::issue::observed;
 use crate::issue::queue::{Slots, Waiting};
 use crate::issue::snapshot::Snapshot;
+use crate::telemetry::Failures;
 
 /// A cap learnt from DataFast's own words is put to the test again after this long.
 const LEARNT_LIMIT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
@@ -36,6 +37,8 @@ pub(super) struct Pool {
     pub(super) next_list: Option<Timestamp>,
     pub(super) last_list: Option<ListBegun>,
     pub(super) listing: bool,
+    /// Lists that failed, for the log.
+    pub(super) failures: Failures,
     /// Somebody who may ask for it does.
     pub(super) is_listed: bool,
     pub(super) waiting: HashMap<ResourceRef, Waits>,
@@ -100,6 +103,7 @@ impl Pool {
             next_list: None,
             last_list: None,
             listing: false,
+            failures: Failures::default(),
             is_listed: *collection == Collection::AccessTokens,
             waiting: HashMap::new(),
             queue: HashMap::new(),

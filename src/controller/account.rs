@@ -1,7 +1,7 @@
 //! The account resource: its credential, its poll, its status, and the finalizer that keeps it while it is in use.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -32,6 +32,7 @@ use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
 use crate::issue::verdict::Reason;
 use crate::lock::lock;
+use crate::telemetry::{Failures, Over, millis};
 
 pub(super) const KIND: &str = "DataFastAccount";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -47,22 +48,38 @@ pub(super) struct AccountContext {
     pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
     /// Cancelled one by one as resources and Secrets are all seen.
     pub(super) synced: Vec<CancellationToken>,
+    /// Failed looks, by account, for the log.
+    pub(super) failures: Mutex<HashMap<String, Failures>>,
 }
 
-#[tracing::instrument(name = "reconcile", skip_all, fields(kind = KIND, name = resource.name_any()))]
+#[tracing::instrument(name = "reconcile", skip_all, fields(
+    kind = KIND, name = resource.name_any(), account = resource.name_any(),
+))]
 pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
     // Before all users are seen, an account would look unused, and live tokens unclaimed.
     join_all(cx.synced.iter().map(CancellationToken::cancelled)).await;
     let start = Instant::now();
     let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
+    if outcome.is_ok() {
+        let over = lock(&cx.failures).remove(&resource.name_any()).and_then(|mut failures| failures.over());
+        if let Some(Over { failures, lasted }) = over {
+            tracing::info!(failures, durationMs = millis(lasted), "looks at the account succeed again");
+        }
+    }
     outcome
 }
 
 pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<AccountContext>) -> Requeue {
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
-    tracing::warn!(account = resource.name_any(), %error, "a look at the account failed");
-    let pause = if matches!(error, Error::Conflict(_)) { pauses().next() } else { pauses().nth(4) };
+    let name = resource.name_any();
+    let is_conflict = matches!(error, Error::Conflict(_));
+    if !is_conflict && lock(&cx.failures).entry(name.clone()).or_default().is_news(error) {
+        tracing::warn!(kind = KIND, name, account = name, %error, "a look at the account failed");
+    } else {
+        tracing::debug!(kind = KIND, name, account = name, %error, "looks at the account again");
+    }
+    let pause = if is_conflict { pauses().next() } else { pauses().nth(4) };
     Requeue::requeue(pause.unwrap_or(LIMIT))
 }
 
@@ -367,23 +384,27 @@ async fn write_status(
         return Ok(());
     }
     let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
-    let appeared: Vec<String> = new.unclaimed.iter().filter(is_new).map(unclaimed_note).collect();
-    let is_news = status::ready_reason(&before.conditions) != Some(reason);
+    let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
+    let reason_before = status::ready_reason(&before.conditions);
     let mut written = resource.clone();
     written.status = Some(new);
     let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
     if status::write(&api, written, "the account").await?.is_none() {
         return Ok(());
     }
-    for note in appeared {
-        tracing::warn!(note, "an unclaimed token appeared");
-        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", note).await;
+    for token in appeared {
+        let (id, display_key) = (&token.token_id, &token.display_key);
+        tracing::warn!(tokenId = id, displayKey = display_key, "an unclaimed token appeared");
+        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", unclaimed_note(&token)).await;
     }
-    if is_news {
-        tracing::info!(reason, message, "the account's Ready has another reason");
-        match ready {
-            true => ctx.events.normal(&resource.object_ref(&()), reason, message).await,
-            false => ctx.events.warning(&resource.object_ref(&()), reason, message).await,
+    if reason_before != Some(reason) {
+        let (before, detail) = (reason_before, &message);
+        if ready {
+            tracing::info!(ready, reason, before, detail, "Ready has another reason");
+            ctx.events.normal(&resource.object_ref(&()), reason, message).await;
+        } else {
+            tracing::warn!(ready, reason, before, detail, "Ready has another reason");
+            ctx.events.warning(&resource.object_ref(&()), reason, message).await;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Record, preflight, send, swap: the steps that bring a key from DataFast into a Secret.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::issue::marker::{Marker, Nonce};
 use crate::issue::observed::{Desired, Held, Preflight, Rejected, Unsent};
 use crate::issue::record::{Attempt, Cause, Log, Requests, SecretRecord};
 use crate::lock::lock;
+use crate::telemetry::millis;
 
 /// A key of the length of DataFast's, for dry runs.
 const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
@@ -45,9 +46,15 @@ impl Work<'_> {
         self.take_over(patched)?;
         lock(&self.memory).local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
         self.note_preflight(preflight?);
+        let former = self.resource.status().and_then(|status| status.token_id.as_deref());
         match cause {
-            Cause::Vanished => self.warn("TokenVanished", "It was deleted at DataFast: a new one is issued").await,
+            Cause::Vanished => {
+                tracing::warn!(tokenId = former, "the token was deleted at DataFast: a new one is issued");
+                self.warn("TokenVanished", "It was deleted at DataFast: a new one is issued").await;
+            }
             Cause::KeyLost => {
+                let secret = self.resource.secret_name();
+                tracing::warn!(tokenId = former, secret, "the Secret or its key is gone: a new one is issued");
                 let note = format!(
                     "Secret {:?} was deleted, or its key is no longer the one that DataFast knows: a new one is issued",
                     self.resource.secret_name()
@@ -110,12 +117,14 @@ impl Work<'_> {
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
         let (spec_hash, kind, collection) = (scope.hash(), self.resource.kind(), self.resource.collection());
         self.call(async move {
-            let deadline = Instant::now() + ctx.settings.horizon / 4;
+            let start = Instant::now();
+            let deadline = start + ctx.settings.horizon / 4;
             let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed();
             let answer = match &rolls {
                 None => account.create(&collection, &new, deadline, may_send).await,
                 Some(token_id) => account.roll(&collection, token_id, &new, deadline, may_send).await,
             };
+            log_answer(cause, rolls.is_some(), start.elapsed(), &answer);
             let now = ctx.now();
             {
                 let mut memory = lock(&memory);
@@ -161,8 +170,18 @@ impl Work<'_> {
                     memory.local.made_room = false;
                     memory.accepted();
                 }
-                tracing::info!(token_id = ?record.token_id.as_ref().map(TokenId::as_str), display_key, "the Secret holds a new key");
-                let note = format!("Key {display_key} is in Secret {:?}", self.resource.secret_name());
+                let secret = self.resource.secret_name();
+                let log = Log::read(self.resource.annotations(), self.ctx.now());
+                let attempt = record.attempt.as_ref().and_then(|nonce| log.get(nonce));
+                tracing::info!(
+                    secret,
+                    tokenId = record.token_id.as_ref().map(TokenId::as_str),
+                    displayKey = display_key,
+                    cause = attempt.map(|attempt| attempt.cause.as_str()),
+                    durationMs = attempt.map(|attempt| millis(self.ctx.since(attempt.at))),
+                    "the Secret holds a new key"
+                );
+                let note = format!("Key {display_key} is in Secret {secret:?}");
                 self.tell(if was_there { "Rotated" } else { "Issued" }, &note).await;
             }
             // It may be our own write, answered twice: what is there now tells.
@@ -201,7 +220,19 @@ impl Work<'_> {
                 }
                 memory.local.rewrite = None;
                 memory.accepted();
-                tracing::info!("the Secret was brought up to date");
+                let (secret, token_id) = (self.resource.secret_name(), record.token_id.as_ref());
+                let proof = memory.local.proof.as_ref().filter(|proof| proof.proven);
+                let is_proven = token_id.is_some() && proof.map(|proof| &proof.token_id) == token_id;
+                let is_known = self.resource.status().is_some_and(|status| {
+                    token_id.is_some_and(|token_id| status.token_id.as_deref() == Some(token_id.as_str()))
+                });
+                let token_id = token_id.map(TokenId::as_str);
+                if is_proven && !is_known {
+                    let display_key = &recipe.display_key;
+                    tracing::info!(secret, tokenId = token_id, displayKey = display_key, "took the Secret's key over");
+                } else {
+                    tracing::info!(secret, tokenId = token_id, "the Secret was brought up to date");
+                }
                 Ok(())
             }
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await,
@@ -213,6 +244,27 @@ impl Work<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Logs what came of a request for a token or a key. What was not sent is told by what holds it back.
+fn log_answer(cause: Cause, is_roll: bool, took: Duration, answer: &Result<Issued, CallError>) {
+    let (cause, took) = (cause.as_str(), millis(took));
+    match answer {
+        Ok(Issued { token, key }) => {
+            let (token_id, display_key) = (token.id.as_str(), &token.display_key);
+            let what = match (is_roll, key) {
+                (_, None) => "issued a token, but the answer held no key: it is revoked again",
+                (false, Some(_)) => "issued a token",
+                (true, Some(_)) => "rolled a token: it has another key",
+            };
+            tracing::info!(tokenId = token_id, displayKey = display_key, cause, durationMs = took, "{what}");
+        }
+        Err(CallError::DataFast(error)) => {
+            let may_exist = error.effect() != Effect::None;
+            tracing::warn!(cause, durationMs = took, %error, mayExist = may_exist, "a request for a token failed");
+        }
+        Err(CallError::NotSent) => {}
     }
 }
 
@@ -251,10 +303,11 @@ fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
 /// Revokes a token whose resource was deleted without us: its key has nowhere to go.
 pub(super) async fn give_up(account: &Account, collection: &Collection, token_id: &TokenId) {
     match account.revoke(collection, token_id).await {
-        Ok(()) => tracing::info!(%token_id, "revoked a token whose resource was deleted by force"),
-        Err(_) => {
-            tracing::warn!(%token_id, "its resource was deleted by force, and it could not be revoked: it is unclaimed")
-        }
+        Ok(()) => tracing::info!(tokenId = %token_id, "revoked a token whose resource was deleted by force"),
+        Err(_) => tracing::warn!(
+            tokenId = %token_id,
+            "a token whose resource was deleted by force could not be revoked: it is unclaimed"
+        ),
     }
 }
 

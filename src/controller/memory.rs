@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::datafast::{RawKey, TokenId};
 use crate::issue::observed::{Local, Refused, Watched};
 use crate::lock::lock;
+use crate::telemetry::{Failures, Over};
 
 /// One resource's memory.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Memory {
     pub(crate) last_used_written: Option<Timestamp>,
     /// Pauses between failed looks.
     pub(crate) retries: ExponentialBackoff,
+    /// Failed looks, for the log.
+    pub(crate) failures: Failures,
     refusals: ExponentialBackoff,
     rejections: u32,
     /// The resource was deleted without us.
@@ -45,6 +48,7 @@ impl Default for Memory {
             retired: BTreeMap::new(),
             last_used_written: None,
             retries: pauses(),
+            failures: Failures::default(),
             refusals: pauses(),
             rejections: 0,
             is_gone: false,
@@ -80,6 +84,12 @@ impl Memory {
     /// The key, for the one place that writes Secrets.
     pub(crate) fn key(&self) -> Option<Arc<RawKey>> {
         self.key.clone()
+    }
+
+    /// A look came to its end. Returns what failures are over by that.
+    pub(crate) fn succeeded(&mut self) -> Option<Over> {
+        self.retries = pauses();
+        self.failures.over()
     }
 
     /// Forgets the key: a Secret holds it, or its token is gone.

@@ -63,6 +63,11 @@ impl Context {
         self.settings.clock.now()
     }
 
+    /// How long ago that was; nothing where it is ahead by the clock.
+    pub(crate) fn since(&self, at: Timestamp) -> Duration {
+        self.now().duration_since(at).try_into().unwrap_or_default()
+    }
+
     pub(crate) fn horizon(&self) -> SignedDuration {
         SignedDuration::try_from(self.settings.horizon).unwrap_or(SignedDuration::MAX)
     }

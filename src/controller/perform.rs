@@ -1,12 +1,13 @@
 //! The actions. Each does one thing on one side, and notes in memory what came of it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::json;
+use tracing::Instrument;
 
 use super::memory::Memory;
 use super::observe::desired;
@@ -20,6 +21,7 @@ use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::observed::Proof;
 use crate::issue::queue::{Priority, Waiting};
 use crate::lock::lock;
+use crate::telemetry::millis;
 
 /// How long a look waits for DataFast.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -133,7 +135,7 @@ impl<'a> Work<'a> {
     /// Has a call made in a task of its own, and waits for it a little: whatever becomes of this look, the answer is
     /// taken in, and an account that is slow takes no turns from others.
     pub(super) async fn call(&self, call: impl Future<Output = ()> + Send + 'static) {
-        let mut task = self.ctx.requests.spawn(call);
+        let mut task = self.ctx.requests.spawn(call.in_current_span());
         if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
             let (account, this) = (self.account.clone(), self.resource.reference());
             self.ctx.requests.spawn(async move {
@@ -180,7 +182,9 @@ impl<'a> Work<'a> {
         let listed = self.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
         let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
         self.call(async move {
+            let start = Instant::now();
             let answer = account.revoke(&collection, &token_id).await;
+            log_revoked(&token_id, cause, start.elapsed(), &answer);
             if note_revoked((&ctx, kind), &memory, &token_id, cause, &answer) {
                 let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
                 let note = format!("Token {token_id}{key} was revoked: {}", cause.as_str());
@@ -196,6 +200,7 @@ impl<'a> Work<'a> {
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => self.read_secret().await,
             Err(error) => Err(error.into()),
             Ok(()) => {
+                tracing::info!(secret = self.resource.secret_name(), "deleted the Secret");
                 self.secret = None;
                 Ok(())
             }
@@ -205,6 +210,7 @@ impl<'a> Work<'a> {
     async fn release(&mut self) -> Result<Performed, Error> {
         if desired(&*self.resource).abandon {
             let id = self.resource.status().and_then(|status| status.token_id.clone());
+            tracing::warn!(tokenId = id, "let go without DataFast, as asked by annotation: the token is left there");
             let note = match id {
                 Some(id) => {
                     format!("Let go without DataFast, as asked by {}: token {id} is left there", names::ABANDON)
@@ -219,6 +225,9 @@ impl<'a> Work<'a> {
             Err(kube::Error::Api(refusal)) if refusal.is_not_found() => {}
             patched => self.take_over(patched)?,
         }
+        let deleted_at = self.resource.metadata().deletion_timestamp.as_ref().map(|time| time.0);
+        let took = deleted_at.map(|at| self.ctx.since(at));
+        tracing::info!(durationMs = took.map(millis), "the resource is let go: nothing of it is left to do");
         self.account.settled(&self.resource.reference());
         self.account.look();
         Ok(Performed::Gone)
@@ -230,6 +239,18 @@ impl<'a> Work<'a> {
 
     pub(super) async fn warn(&self, reason: &str, note: &str) {
         self.ctx.events.warning(&self.resource.object_reference(), reason, note.to_owned()).await;
+    }
+}
+
+/// Logs what came of a revocation. What was not sent, or concerns the whole account, is told where that is.
+fn log_revoked(token_id: &TokenId, cause: RevokeCause, took: Duration, answer: &Result<(), CallError>) {
+    let (token_id, cause, took) = (token_id.as_str(), cause.as_str(), millis(took));
+    match answer {
+        Ok(()) => tracing::info!(tokenId = token_id, cause, durationMs = took, "revoked a token"),
+        Err(CallError::DataFast(error)) => {
+            tracing::warn!(tokenId = token_id, cause, durationMs = took, %error, "a token could not be revoked");
+        }
+        Err(CallError::NotSent) => {}
     }
 }
 
@@ -249,7 +270,6 @@ fn note_revoked(
             memory.local.denied.remove(token_id);
             ctx.metrics.revoked(kind, cause.as_str());
             memory.local.made_room |= cause == RevokeCause::MadeRoom;
-            tracing::info!(token_id = token_id.as_str(), cause = cause.as_str(), "revoked a token");
         }
         Err(CallError::DataFast(datafast::Error::NotFound | datafast::Error::Rejected { .. })) => {
             memory.local.denied.insert(token_id.clone(), ctx.now());

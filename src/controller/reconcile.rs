@@ -15,11 +15,13 @@ use super::resource::Managed;
 use super::{Context, Error, status, words};
 use crate::account::{Setup, Waits};
 use crate::api::KeyStatus;
+use crate::datafast::TokenId;
 use crate::issue::decide::{Action, Decision, decide};
 use crate::issue::facts::{Facts, Mirror, Retiring, facts};
 use crate::issue::record::Request;
 use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
+use crate::telemetry::{Over, millis};
 
 /// A look that takes longer is ended; a request to DataFast that it began goes on by itself.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -30,7 +32,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Reconciles one resource.
-#[tracing::instrument(name = "reconcile", skip_all, fields(kind = resource.kind(), namespace = resource.namespace(), name = resource.name()))]
+#[tracing::instrument(name = "reconcile", skip_all, fields(
+    kind = resource.kind(), namespace = resource.namespace(), name = resource.name(), account = resource.account_name(),
+))]
 pub(super) async fn reconcile(resource: Arc<dyn Managed>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let (kind, start) = (resource.kind(), Instant::now());
     let outcome = tokio::time::timeout(LIMIT, look(resource, &ctx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
@@ -42,21 +46,29 @@ pub(super) async fn reconcile(resource: Arc<dyn Managed>, ctx: Arc<Context>) -> 
 pub(super) fn retry(resource: Arc<dyn Managed>, error: &Error, ctx: Arc<Context>) -> Requeue {
     ctx.metrics.reconcile_failed(resource.kind(), error.reason());
     let memory = ctx.memories.known(resource.uid());
-    let pause = memory.and_then(|memory| {
+    let is_conflict = matches!(error, Error::Conflict(_));
+    let told = memory.map(|memory| {
         let mut memory = lock(&memory);
-        if matches!(error, Error::Conflict(_)) {
+        if is_conflict {
             memory.was_overtaken();
         }
-        memory.retries.next()
+        (memory.retries.next(), !is_conflict && memory.failures.is_news(error))
     });
+    let (pause, is_news) = told.unwrap_or((None, true));
     let pause = pause.unwrap_or(LONGEST_PAUSE);
-    match error {
-        Error::Conflict(_) => tracing::debug!(%resource, %error, "looks again"),
-        _ => {
-            tracing::warn!(%resource, %error, ?pause, "a look at the resource failed");
-            // Whoever can't use a slot keeps nobody from it.
-            ctx.accounts.get(resource.account_name()).line_up(&resource.reference(), None);
+    let (kind, namespace, name) = (resource.kind(), resource.namespace(), resource.name());
+    let account = resource.account_name();
+    if is_conflict {
+        tracing::debug!(kind, namespace, name, account, %error, "looks again");
+    } else {
+        if is_news {
+            let again_in = millis(pause);
+            tracing::warn!(kind, namespace, name, account, %error, retryMs = again_in, "a look at the resource failed");
+        } else {
+            tracing::debug!(kind, namespace, name, account, %error, ?pause, "a look at the resource failed again");
         }
+        // Whoever can't use a slot keeps nobody from it.
+        ctx.accounts.get(account).line_up(&resource.reference(), None);
     }
     Requeue::requeue(pause)
 }
@@ -95,10 +107,11 @@ async fn look(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Err
             Action::Rest => {
                 if let Some(say) = say {
                     write_status(&mut work, &decision.verdict, say.status).await?;
-                    for display_key in say.used_again {
+                    for (token_id, display_key) in say.used_again {
                         let note = format!(
                             "Token {display_key} was used after another took its place: a consumer still has the old key"
                         );
+                        tracing::warn!(tokenId = %token_id, displayKey = display_key, "a former token was used again");
                         work.warn("OldTokenStillInUse", &note).await;
                     }
                 }
@@ -121,7 +134,7 @@ async fn look(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Err
 struct Say {
     status: KeyStatus,
     /// Former tokens that DataFast reports in use for the first time since another took their place.
-    used_again: Vec<String>,
+    used_again: Vec<(TokenId, String)>,
 }
 
 fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
@@ -148,18 +161,22 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Say>>, u64) {
     (decision, say, view.version)
 }
 
-fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<String> {
+fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String)> {
     let shown = resource.status().map(|status| status.retiring.as_slice()).unwrap_or_default();
     let retiring = facts.retiring.iter().flatten();
     let is_news = |retiring: &&Retiring<'_>| {
         retiring.is_news(status::shown_use(shown, &retiring.listed.token.id).map(|time| time.0))
     };
-    retiring.filter(is_news).map(|retiring| retiring.listed.token.display_key.clone()).collect()
+    let tokens = retiring.filter(is_news).map(|retiring| &retiring.listed.token);
+    tokens.map(|token| (token.id.clone(), token.display_key.clone())).collect()
 }
 
 /// Nothing to do: when to look again, beside when something changes.
 fn rest(work: &Work<'_>, decision: Decision, seen: u64) -> Requeue {
-    lock(&work.memory).retries = super::pauses();
+    let over = lock(&work.memory).succeeded();
+    if let Some(Over { failures, lasted }) = over {
+        tracing::info!(failures, durationMs = millis(lasted), "looks at the resource succeed again");
+    }
     let wake = decision.wake;
     let waits = Waits { next_list: wake.next_list, list: wake.list, news: wake.news };
     let this = work.resource.reference();
@@ -208,7 +225,8 @@ async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: KeyStatus) ->
         return Ok(());
     }
     let used = old.last_used_at != new.last_used_at;
-    let is_news = Some(verdict.reason.as_str()) != status::ready_reason(&old.conditions);
+    let before = status::ready_reason(&old.conditions);
+    let is_news = Some(verdict.reason.as_str()) != before;
     let Some(written) = work.resource.write_status(&work.ctx.client, new).await? else { return Ok(()) };
     work.resource = {
         let mut memory = lock(&work.memory);
@@ -218,10 +236,12 @@ async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: KeyStatus) ->
         memory.newest(written)
     };
     if is_news {
-        let (reason, message) = (verdict.reason.as_str(), &verdict.message);
-        tracing::info!(reason, message, "Ready has another reason");
+        let (ready, reason, detail) = (verdict.ready, verdict.reason.as_str(), &verdict.message);
         if verdict.reason.is_warning() {
-            work.warn(reason, message).await;
+            tracing::warn!(ready, reason, before, detail, "Ready has another reason");
+            work.warn(reason, detail).await;
+        } else {
+            tracing::info!(ready, reason, before, detail, "Ready has another reason");
         }
     }
     Ok(())

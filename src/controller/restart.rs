@@ -40,7 +40,7 @@ impl Work<'_> {
             match outcome? {
                 Outcome::Done => {}
                 Outcome::Restarted => {
-                    tracing::info!(workload, "restarted a workload, for the Secret has a new key");
+                    tracing::info!(workload, "restarted a workload: its Secret has a new key");
                     let note = format!("{workload} was restarted for the new key in its Secret");
                     self.tell("RolloutRestarted", &note).await;
                 }

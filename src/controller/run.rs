@@ -1,6 +1,6 @@
 //! Wiring: watches, controllers, and an orderly end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,15 +15,15 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::account::AccountContext;
 use super::resource::Managed;
 use super::watch::{Controllers, Scope, Triggers, api, follow, stream, watch};
 use super::{Context, account, census, events, issuing, memory, reconcile};
-use crate::account::{Account, Accounts, Wakeup};
+use crate::account::{Account, Accounts, ResourceRef, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey, names};
 use crate::clock::Clock;
-use crate::datafast::Collection;
 use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
 use crate::telemetry::{Health, Metrics};
@@ -156,7 +156,12 @@ pub async fn run(
     }
     let (account_trigger, account_woken) = unbounded_channel();
     running.push(tokio::spawn(route(woken, triggers, account_trigger, ctx.clone(), stop.clone())));
-    let account_context = Arc::new(AccountContext { ctx: ctx.clone(), secrets: secret_stores, synced: synced.clone() });
+    let account_context = Arc::new(AccountContext {
+        ctx: ctx.clone(),
+        secrets: secret_stores,
+        synced: synced.clone(),
+        failures: Mutex::default(),
+    });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
     tokio::select! {
@@ -192,12 +197,16 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
     // A list or a revocation that hangs must not take the time that keys in hand need.
     let _ = tokio::time::timeout(FINISH / 2, join_all(running)).await;
     ctx.requests.close();
+    let mut is_told = false;
     loop {
         let busy = ctx.memories.busy();
         if busy.is_empty() {
             break;
         }
-        tracing::info!(keys = busy.len(), "writing the keys in hand to their Secrets");
+        if !is_told {
+            tracing::info!(keys = busy.len(), "finishes what is in hand: keys on their way into Secrets");
+            is_told = true;
+        }
         ctx.memories.hurry();
         let looks = busy.into_iter().map(|resource| reconcile::reconcile(resource, ctx.clone()));
         join_all(looks).await;
@@ -231,9 +240,12 @@ async fn run_accounts(
 }
 
 /// A resource that was deleted without us: a key in hand for it has nowhere to go.
-fn give_up(ctx: &Arc<Context>, uid: &str, collection: Collection, account: Arc<Account>) {
+fn give_up(ctx: &Arc<Context>, uid: &str, resource: ResourceRef, account: Arc<Account>) {
     let Some(token_id) = ctx.memories.take(uid) else { return };
-    ctx.requests.spawn(async move { issuing::give_up(&account, &collection, &token_id).await });
+    let ResourceRef { kind, collection, namespace, name } = resource;
+    let span = tracing::info_span!("give_up", kind, namespace, name, account = account.name());
+    let give_up = async move { issuing::give_up(&account, &collection, &token_id).await };
+    ctx.requests.spawn(give_up.instrument(span));
 }
 
 /// Hands wake-ups to the controller that looks after the object.
@@ -265,7 +277,7 @@ async fn route(
             Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
             Some(Wakeup::ResourceGone { resource, uid, account }) => {
                 let account = ctx.accounts.get(&account);
-                give_up(&ctx, &uid, resource.collection.clone(), account.clone());
+                give_up(&ctx, &uid, resource.clone(), account.clone());
                 account.settled(&resource);
                 // Another one of its namespace may be allowed now.
                 account.wake_news();

@@ -19,6 +19,7 @@ use super::resource::{Kind, Managed, Shelf};
 use super::{Context, reconcile};
 use crate::account::{ResourceRef, Wakeup};
 use crate::api::names;
+use crate::telemetry::{Failures, Over, millis};
 
 /// All namespaces, or one of those that are looked after.
 pub(super) type Scope = Option<String>;
@@ -54,10 +55,25 @@ where
     let events = watcher(api, config).default_backoff();
     // A good part of an object, and nobody asks the store who wrote what.
     let events = events.modify(|object| object.meta_mut().managed_fields = None);
-    let events = events.reflect(writer).inspect(move |event| match event {
-        Ok(watcher::Event::InitDone) => seen.cancel(),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed: it is taken up again"),
+    let mut failures = Failures::default();
+    let events = events.reflect(writer).inspect(move |event| {
+        let kind = K::kind(&());
+        match event {
+            Err(error) if failures.is_news(error) => {
+                tracing::warn!(%error, kind = &*kind, "a watch failed: it is taken up again");
+            }
+            Err(error) => tracing::debug!(%error, kind = &*kind, "a watch failed again"),
+            // It begins with a list, which may still fail.
+            Ok(watcher::Event::Init) => {}
+            Ok(event) => {
+                if matches!(event, watcher::Event::InitDone) {
+                    seen.cancel();
+                }
+                if let Some(Over { failures, lasted }) = failures.over() {
+                    tracing::info!(failures, durationMs = millis(lasted), kind = &*kind, "a watch works again");
+                }
+            }
+        }
     });
     Watch { events: events.boxed(), store, synced }
 }

@@ -1,62 +1,22 @@
-//! Logs, metrics and probes. Invariant: no metric has a label from the name of a namespaced object.
+//! The operator's metrics. Invariant: no metric has a label from the name of a namespaced object.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
+use super::process::Process;
 use crate::api::TokenCounts;
 use crate::datafast::Observe;
 use crate::lock::lock;
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-impl LogFormat {
-    /// `text` on a terminal, else `json`.
-    pub fn fitting() -> Self {
-        if std::io::stdout().is_terminal() { Self::Text } else { Self::Json }
-    }
-}
-
-/// Starts logging to standard output, at the level of `RUST_LOG`, `info` where it is not set.
-pub fn start_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // It logs whole answers that it can't parse, which may be Secrets.
-    let filter = match "kube_client::client=error".parse() {
-        Ok(quiet) => filter.add_directive(quiet),
-        Err(_) => filter,
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
-    match format {
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-        LogFormat::Text => logs.with_target(false).init(),
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -102,7 +62,7 @@ pub struct Account {
 /// The operator's metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    pub(super) registry: Registry,
     requests: Family<Request, Counter>,
     request_duration: Family<Operation, Histogram>,
     reconcile_duration: Family<Kind, Histogram>,
@@ -113,39 +73,6 @@ pub struct Metrics {
     account_ready: Family<Account, Gauge>,
     leader: Gauge,
     census: LastCensus,
-}
-
-/// What the kernel tells of this process, under the names that Prometheus' own clients use.
-#[derive(Debug)]
-struct Process;
-
-impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        // Where there is no /proc, there are no such metrics.
-        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
-        let Ok(stat) = process.stat() else { return Ok(()) };
-        let ticks = f64::from(u32::try_from(procfs::ticks_per_second()).unwrap_or(u32::MAX));
-        let seconds = |ticked: u64| ticked as f64 / ticks;
-        let cpu = ConstCounter::new(seconds(stat.utime.saturating_add(stat.stime)));
-        let (name, help) = ("process_cpu", "User and system time spent");
-        cpu.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?)?;
-        let resident = stat.rss.saturating_mul(procfs::page_size());
-        let started = procfs::boot_time_secs().ok().map(|boot| boot as f64 + seconds(stat.starttime));
-        let files = process.fd_count().ok().map(|count| count as f64);
-        let gauges = [
-            ("process_resident_memory_bytes", "Resident memory in bytes", Some(resident as f64)),
-            ("process_virtual_memory_bytes", "Virtual memory in bytes", Some(stat.vsize as f64)),
-            ("process_start_time_seconds", "When the process started, in seconds since 1970", started),
-            ("process_open_fds", "Open file descriptors", files),
-        ];
-        for (name, help, value) in gauges {
-            if let Some(value) = value {
-                let gauge = ConstGauge::new(value);
-                gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What is said of all resources at one time.
@@ -334,77 +261,5 @@ impl Observe for Metrics {
     fn request(&self, operation: &'static str, code: &str, took: Duration) {
         self.requests.get_or_create(&Request { operation, code: code.to_owned() }).inc();
         self.request_duration.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
-    }
-}
-
-/// What the probes tell.
-#[derive(Debug, Default)]
-pub struct Health {
-    ready: AtomicBool,
-}
-
-impl Health {
-    /// Whether the process does what it is there for: its watches are in sync, or it stands by for the leader.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
-    }
-}
-
-type Served = (Arc<Metrics>, Arc<Health>);
-
-/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends.
-///
-/// # Errors
-/// Where the address can't be listened on.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    let router = Router::new()
-        .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .with_state((metrics, health));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "probes and metrics are no longer served");
-        }
-    });
-    Ok(())
-}
-
-async fn scrape(State((metrics, _)): State<Served>, headers: HeaderMap) -> Response {
-    let mut body = String::new();
-    if text::encode(&mut body, &metrics.registry).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let (content_type, body) = match accepted.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
-        true => ("application/openmetrics-text; version=1.0.0; charset=utf-8", body),
-        false => ("text/plain; version=0.0.4; charset=utf-8", classic(&body)),
-    };
-    ([(header::CONTENT_TYPE, content_type)], body).into_response()
-}
-
-/// The older text format, for whoever does not ask for OpenMetrics. There the name of a counter is that of its samples.
-fn classic(openmetrics: &str) -> String {
-    let types = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let counters: BTreeSet<&str> = types.filter(|(_, type_)| *type_ == "counter").map(|(name, _)| name).collect();
-    let mut text = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
-        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|about| Some((about, line.strip_prefix(about)?)));
-        match described.and_then(|(about, rest)| Some((about, rest.split_once(' ')?))) {
-            Some((about, (name, rest))) if counters.contains(name) => {
-                text.extend([about, name, "_total ", rest]);
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
-}
-
-async fn ready(State((_, health)): State<Served>) -> (StatusCode, &'static str) {
-    match health.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "watches are not in sync yet"),
     }
 }

@@ -1,0 +1,173 @@
+//! Logs: a line for each thing that happened.
+//!
+//! Invariant: no line at `info` or above comes again and again while nothing changes, neither with each poll nor with each
+//! try of what fails. Whose a line is, its span says: one for each look at a resource.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing::{Event, Subscriber};
+use tracing_log::NormalizeEvent;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::{LookupSpan, Scope};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// What of kube's is not logged, whatever `RUST_LOG` says.
+const NOT_LOGGED: [&str; 3] = [
+    // It logs whole answers that it can't parse, which may be Secrets; what failed is logged by whoever asked.
+    "kube_client::client=off",
+    "kube_client::client::tls=warn",
+    // Its span around each look says the same as ours.
+    "kube_runtime::controller=warn",
+];
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl LogFormat {
+    /// `text` on a terminal, else `json`.
+    pub fn fitting() -> Self {
+        if std::io::stdout().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Starts logging to standard output, at the level of `RUST_LOG`, `info` where it is not set.
+pub fn start_logs(format: LogFormat) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let not_logged = NOT_LOGGED.iter().filter_map(|directive| directive.parse().ok());
+    let filter = not_logged.fold(filter, EnvFilter::add_directive);
+    let logs = match format {
+        LogFormat::Json => tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Flat).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_target(false).boxed(),
+    };
+    tracing_subscriber::registry().with(logs.with_filter(filter)).init();
+}
+
+/// A line as one flat JSON object: the fields of the event and of its spans side by side, so that whoever looks for a
+/// resource need not know which are which. tracing-subscriber's own format has a span's name among its fields, in the
+/// place of one that is called `name` as well.
+struct Flat;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'a str,
+    message: Option<Value>,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+    target: &'a str,
+}
+
+impl<S, N> FormatEvent<S, N> for Flat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // What comes by way of the crate log has its origin in fields.
+        let normalized = event.normalized_metadata();
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+        let mut fields = Map::new();
+        for span in ctx.event_scope().into_iter().flat_map(Scope::from_root) {
+            fields.extend(span.extensions().get::<FormattedFields<N>>().map(|text| read(text)).unwrap_or_default());
+        }
+        let mut text = String::new();
+        ctx.format_fields(Writer::new(&mut text), event)?;
+        fields.extend(read(&text));
+        let message = fields.remove("message");
+        fields.retain(|name, _| !["timestamp", "level", "target"].contains(&&**name));
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let line = Line { timestamp, level: metadata.level().as_str(), message, fields, target: metadata.target() };
+        writeln!(writer, "{}", serde_json::to_string(&line).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A duration as lines have it: in whole milliseconds, under a name that ends in `Ms`.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// After so long without a failure, the same one is told again: not everything that fails tells when it works again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// What fails again and again: each failure is worth one line, and so is its end.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Option<Failing>);
+
+#[derive(Debug)]
+struct Failing {
+    last: String,
+    times: u32,
+    since: Instant,
+    last_at: Instant,
+}
+
+/// Failures that are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    /// How many there were.
+    pub(crate) failures: u32,
+    /// Since the first.
+    pub(crate) lasted: Duration,
+}
+
+impl Failures {
+    /// It failed. Returns whether in another way than the last time.
+    pub(crate) fn is_news(&mut self, failure: &impl fmt::Display) -> bool {
+        let (failure, now) = (failure.to_string(), Instant::now());
+        let of_late = self.0.take().filter(|failing| now.duration_since(failing.last_at) < FORGOTTEN_AFTER);
+        let new = || Failing { last: String::new(), times: 0, since: now, last_at: now };
+        let failing = self.0.insert(of_late.unwrap_or_else(new));
+        (failing.times, failing.last_at) = (failing.times.saturating_add(1), now);
+        let is_news = failing.last != failure;
+        failing.last = failure;
+        is_news
+    }
+
+    /// It went well. Returns what is over by that, if anything is.
+    pub(crate) fn over(&mut self) -> Option<Over> {
+        let Failing { times, since, .. } = self.0.take()?;
+        Some(Over { failures: times, lasted: since.elapsed() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_is_told_once_and_its_end() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.over(), None);
+        assert_eq!(
+            ["a", "a", "b", "b", "a"].map(|failure| failures.is_news(&failure)),
+            [true, false, true, false, true]
+        );
+        assert_eq!(failures.over().unwrap().failures, 5);
+        assert_eq!(failures.over(), None);
+        assert!(failures.is_news(&"a"), "after it went well, the same is news again");
+    }
+
+    #[test]
+    fn what_is_never_logged_can_be_written_as_directives() {
+        for directive in NOT_LOGGED {
+            directive.parse::<tracing_subscriber::filter::Directive>().unwrap();
+        }
+    }
+}
