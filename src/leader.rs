@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::names;
 use crate::lock::lock;
+use crate::telemetry::{Failures, Over, millis};
 
 /// The exit code of a leader that lost its lease.
 const LEASE_LOST: i32 = 70;
@@ -72,12 +73,14 @@ pub struct Candidate {
     seen: Option<(Option<String>, Instant)>,
     /// The lease as we wrote it last, unless something went wrong since.
     ours: Option<Lease>,
+    /// For the log.
+    failures: Failures,
 }
 
 impl Candidate {
     /// Of this process, for the Lease `datafast-operator`.
     pub fn new(api: Api<Lease>, identity: String, duration: Duration) -> Self {
-        Self { api, identity, duration, seen: None, ours: None }
+        Self { api, identity, duration, seen: None, ours: None, failures: Failures::default() }
     }
 
     fn retry(&self) -> Duration {
@@ -103,7 +106,7 @@ impl Candidate {
                 }
                 Ok(Claim::Raced) => {}
                 Ok(Claim::Others { left }) => pause = pause.min(left),
-                Err(error) => tracing::warn!(%error, "the lease can't be read or written"),
+                Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -121,7 +124,19 @@ impl Candidate {
             }
         };
         let attempt = tokio::time::timeout(limit, attempt);
-        attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
+        let claim = attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())));
+        match &claim {
+            Err(error) if self.failures.is_news(error) => {
+                tracing::warn!(%error, "the lease could not be read or written: it is tried again");
+            }
+            Err(error) => tracing::debug!(%error, "the lease could not be read or written again"),
+            Ok(_) => {
+                if let Some(Over { failures, lasted }) = self.failures.over() {
+                    tracing::info!(failures, durationMs = millis(lasted), "the lease can be read and written again");
+                }
+            }
+        }
+        claim
     }
 
     async fn take_if_free(&mut self) -> kube::Result<Claim> {
@@ -204,7 +219,7 @@ impl Candidate {
                 Ok(Claim::Raced) => {}
                 // Somebody else holds it: no deadline needs to be waited for.
                 Ok(Claim::Others { .. }) => end("another process took the lease"),
-                Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+                Err(_) => {}
             }
         }
         if let Err(error) = self.give_up().await {
