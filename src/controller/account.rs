@@ -1,4 +1,4 @@
-//! The account resource: its credential, its poll, its status, and the finalizer that keeps it while it is in use.
+//! The account resource: its credential, its poll, and the finalizer that keeps it while it is in use.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -8,21 +8,19 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::status_record;
 use super::resource::Managed;
-use super::status::{self, Say, conditions};
-use super::unclaimed::Claims;
-use super::{Context, Error, pauses, words};
-use crate::account::{Account, Report, Setup, Trouble};
-use crate::api::{DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken, names};
+use super::{Context, Error, account_status, pauses, status, words};
+use crate::account::{Account, Setup};
+use crate::api::{DataFastAccount, names};
 use crate::datafast::{Client, RawKey, TokenId};
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
@@ -38,9 +36,6 @@ pub(super) const KIND: &str = "DataFastAccount";
 const LIMIT: Duration = Duration::from_secs(120);
 /// A deletion that waits for resources is looked at this often.
 const STILL_IN_USE: Duration = Duration::from_secs(5);
-/// Users named in a message.
-const MOST_NAMED: usize = 5;
-const MOST_UNCLAIMED: usize = 20;
 
 /// What an account's reconcile needs beside the context.
 pub(super) struct AccountContext {
@@ -137,7 +132,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
             wake_stirred(&account, concerned, &snapshot, ctx.now());
         }
     }
-    write_status(resource, cx, &report, &users).await?;
+    account_status::write(resource, cx, &report, &users).await?;
     let poll = resource.poll_interval();
     let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
@@ -325,155 +320,4 @@ fn is_stirred(resource: &dyn Managed, snapshot: &Snapshot, now: Timestamp) -> bo
     });
     let is_own = |listed: &&Listed| listed.marker.as_ref().is_some_and(|marker| marker.owner == owner);
     current || retiring || snapshot.tokens().filter(is_own).any(|listed| !record.names(&listed.token.id))
-}
-
-async fn write_status(
-    resource: &DataFastAccount,
-    cx: &AccountContext,
-    report: &Report,
-    users: &[Arc<dyn Managed>],
-) -> Result<(), Error> {
-    let ctx = &cx.ctx;
-    let now = ctx.now();
-    let name = resource.name_any();
-    let before = resource.status.clone().unwrap_or_default();
-    let (ready, stalled, reason, mut message) = verdict(report);
-    if resource.metadata.deletion_timestamp.is_some() {
-        message = format!("Deletion waits for the resources that use the account: {}. {message}", named(users));
-    }
-    ctx.metrics.account_ready(&name, ready);
-    // Before the first list there is nothing to say.
-    if report.snapshot.is_none() && report.setup == Setup::Ready && report.trouble.is_none() {
-        return Ok(());
-    }
-    let say = Say {
-        ready,
-        reconciling: !ready && !stalled,
-        stalled,
-        reason,
-        message: &message,
-        generation: resource.metadata.generation,
-        now,
-    };
-    let mut new = DataFastAccountStatus {
-        observed_generation: resource.metadata.generation,
-        conditions: conditions(&before.conditions, &say),
-        ..before.clone()
-    };
-    new.waiting = Some(count(report.waiting));
-    if let Some(snapshot) = &report.snapshot {
-        let claims = Claims::read(ctx, &cx.secrets, now);
-        let mut tally = claims.tally(ctx, snapshot, now);
-        let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
-        tally.unclaimed.extend(keys);
-        let limit = resource.token_limit();
-        let counts = TokenCounts {
-            limit,
-            total: count(snapshot.total()),
-            usage: format!("{}/{limit}", snapshot.total()),
-            managed: count(tally.managed),
-            retiring: count(tally.retiring),
-            unclaimed: count(tally.unclaimed.len()),
-            foreign: count(tally.foreign),
-        };
-        ctx.metrics.tokens(&name, &counts);
-        new.tokens = Some(counts);
-        new.unclaimed = tally.unclaimed.iter().take(MOST_UNCLAIMED).map(|t| unclaimed_token(t, &before, now)).collect();
-    }
-    if new == before {
-        return Ok(());
-    }
-    let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
-    let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
-    let reason_before = status::ready_reason(&before.conditions);
-    let mut written = resource.clone();
-    written.status = Some(new);
-    let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
-    if status::write(&api, written, "the account").await?.is_none() {
-        return Ok(());
-    }
-    for token in appeared {
-        let (id, display_key) = (&token.token_id, &token.display_key);
-        tracing::warn!(tokenId = id, displayKey = display_key, "an unclaimed token appeared");
-        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", unclaimed_note(&token)).await;
-    }
-    if reason_before != Some(reason) {
-        let (before, detail) = (reason_before, &message);
-        if ready {
-            tracing::info!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.normal(&resource.object_ref(&()), reason, message).await;
-        } else {
-            tracing::warn!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.warning(&resource.object_ref(&()), reason, message).await;
-        }
-    }
-    Ok(())
-}
-
-fn unclaimed_note(token: &UnclaimedToken) -> String {
-    format!(
-        "Token {} ({}, {:?}) was issued by this cluster, and no resource names it: revoke it at DataFast if nobody needs it",
-        token.token_id,
-        token.display_key.as_deref().unwrap_or("its key is not shown"),
-        token.token_name.as_deref().unwrap_or_default()
-    )
-}
-
-/// Ready, stalled, reason, message.
-fn verdict(report: &Report) -> (bool, bool, &'static str, String) {
-    let until = |at: &Timestamp| format!("tried again at {at:.0}");
-    match (&report.setup, &report.trouble) {
-        (Setup::NoCredential(why), _) => (false, true, "CredentialsNotFound", capital(why)),
-        (Setup::NoTransport(why), _) => (false, true, "ApiUnavailable", capital(why)),
-        (_, Some((Trouble::CredentialsRejected(message), _))) => {
-            let text = format!("DataFast rejects the credential ({message}): put a valid token into its Secret");
-            (false, true, "CredentialsRejected", text)
-        }
-        (_, Some((Trouble::RateLimited, at))) => {
-            (false, false, "RateLimited", format!("DataFast limits the rate of calls: {}", until(at)))
-        }
-        (_, Some((Trouble::Unavailable(why) | Trouble::Refused(why), at))) => {
-            (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
-        }
-        (_, None) => match report.missing {
-            Some(missing) => {
-                let text = format!(
-                    "DataFast's list lacks {missing} tokens that it showed to resources: most likely this credential can't see what another one created. Nothing is issued in their place unless DataFast refuses their keys too. Give the account the former credential back, or delete those tokens at DataFast"
-                );
-                (false, true, "TokensVanished", text)
-            }
-            None => (true, false, "Connected", "DataFast takes the credential".to_owned()),
-        },
-    }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-fn named(users: &[Arc<dyn Managed>]) -> String {
-    let mut names: Vec<String> = users.iter().map(ToString::to_string).collect();
-    names.sort();
-    let more = names.len().saturating_sub(MOST_NAMED);
-    names.truncate(MOST_NAMED);
-    let names = names.join(", ");
-    if more > 0 { format!("{names} and {more} more") } else { names }
-}
-
-fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
-}
-
-fn unclaimed_token(listed: &Listed, before: &DataFastAccountStatus, now: Timestamp) -> UnclaimedToken {
-    let token = &listed.token;
-    let id = token.id.to_string();
-    let shown = before.unclaimed.iter().find(|old| old.token_id == id).and_then(|old| old.last_used_at.as_ref());
-    UnclaimedToken {
-        token_name: token.name.clone(),
-        display_key: Some(token.display_key.clone()),
-        created_at: token.created_at.map(status::time),
-        last_used_at: last_used(shown.map(|time| time.0), token.last_used_at, None, now).map(status::time),
-        token_id: id,
-    }
 }
