@@ -5,6 +5,8 @@ use std::fmt;
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 
+use crate::api::names::MARKER_START;
+
 /// Characters of a token's name that are the user's; the marker takes 35 more.
 pub const TOKEN_NAME_LENGTH: usize = 58;
 const ID_LENGTH: usize = 8;
@@ -121,7 +123,7 @@ impl Marker {
 
     /// Reads the marker off the end of a token's name; `None` where there is none of ours.
     pub fn of_name(name: &str) -> Option<Self> {
-        let (_, marker) = name.rsplit_once("[k8s:")?;
+        let (_, marker) = name.rsplit_once(MARKER_START)?;
         let (cluster, rest) = marker.strip_suffix(']')?.split_once('/')?;
         let (owner, nonce) = rest.split_once('.')?;
         Some(Self { cluster: ClusterId::parse(cluster)?, owner: OwnerId::parse(owner)?, nonce: Nonce::parse(nonce)? })
@@ -130,7 +132,7 @@ impl Marker {
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[k8s:{}/{}.{}]", self.cluster, self.owner, self.nonce)
+        write!(f, "{MARKER_START}{}/{}.{}]", self.cluster, self.owner, self.nonce)
     }
 }
 
