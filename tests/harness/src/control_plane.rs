@@ -29,7 +29,7 @@ pub struct ControlPlane {
     apiserver: Mutex<Option<Process>>,
     etcd: Mutex<Process>,
     pub(crate) binaries: Binaries,
-    etcd_port: u16,
+    pub(crate) etcd_port: u16,
     port: u16,
     pub(crate) dir: RunDir,
     pub(crate) installed: OnceCell<()>,

@@ -30,6 +30,7 @@ mod install;
 mod operator;
 mod plan;
 mod process;
+mod storage;
 
 pub use control_plane::ControlPlane;
 pub use cutter::Cutter;

@@ -172,6 +172,25 @@ async fn a_tenant_has_one_namespace_only() {
 }
 
 #[tokio::test]
+async fn what_is_stored_past_the_api_server_is_served_as_it_is() {
+    let cluster = ControlPlane::shared().await.unwrap();
+    let client = cluster.admin().await.unwrap();
+    let ns = namespace(&client, "stored").await.unwrap();
+    let uid = "00000000-0000-4000-8000-000000000001";
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "a", "namespace": ns, "uid": uid, "creationTimestamp": "2020-01-02T03:04:05Z" },
+        "data": { "value": "eA==" },
+    });
+    cluster.store(&format!("secrets/{ns}/a"), &object).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(client, &ns);
+    let stored = secrets.get("a").await.unwrap();
+    assert_eq!(stored.uid().as_deref(), Some(uid));
+    assert_eq!(stored.data.unwrap()["value"].0, b"x");
+}
+
+#[tokio::test]
 async fn the_audit_log_has_bodies_but_none_of_secrets() {
     let cluster = ControlPlane::shared().await.unwrap();
     let client = cluster.admin().await.unwrap();

@@ -65,7 +65,7 @@ pub struct ForeignToken {
 }
 
 /// An access token or a website key, with all that the sandbox knows of it, the raw key included.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenView {
     /// 24 hex digits.
@@ -184,6 +184,17 @@ impl Account {
         self.add(made)
     }
 
+    /// Puts back what an account had, in place of all that this one has: what [`Account::tokens`] and
+    /// [`Account::website_keys`] told then, ids, keys and credential included. Hidden keys come back as others, and what
+    /// rolled keys were before is forgotten.
+    pub fn restore(&self, tokens: &[TokenView]) {
+        self.change(|account| {
+            let credential = tokens.iter().find(|token| token.credential).map(|token| token.id.clone());
+            account.credential = credential.unwrap_or_default();
+            account.tokens = tokens.iter().map(token_of).collect();
+        });
+    }
+
     fn add(&self, token: Token) -> String {
         let id = token.id.clone();
         self.change(|account| account.tokens.push(token));
@@ -267,6 +278,20 @@ fn credential(options: &AccountOptions) -> Token {
     let mut token = Token::new(Some("operator credential".to_owned()), scope, None);
     if let Some(key) = &options.credential {
         token.key.clone_from(key);
+    }
+    token
+}
+
+fn token_of(view: &TokenView) -> Token {
+    let scope = Scope { permissions: view.permissions.clone(), website_ids: view.website_ids.clone() };
+    let mut token = Token::new(view.name.clone(), scope, view.created_by.clone());
+    token.id.clone_from(&view.id);
+    token.key.clone_from(&view.key);
+    token.website.clone_from(&view.website_id);
+    token.last_used_at = view.last_used_at;
+    token.created_at = view.created_at;
+    if !view.live {
+        token.delete();
     }
     token
 }

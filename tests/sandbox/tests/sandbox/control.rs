@@ -45,6 +45,23 @@ async fn an_account_is_made_inspected_and_changed_over_http() {
 }
 
 #[tokio::test]
+async fn what_an_account_had_comes_back_with_its_keys() {
+    let world = World::new().await;
+    let by_hand = world.account.add_token(ForeignToken::default());
+    world.account.add_website_key();
+    world.account.delete_behind_back(&by_hand);
+    let (tokens, keys) = (world.account.tokens(), world.account.website_keys());
+    let (credential, id) = (world.account.credential(), world.account.credential_id());
+
+    let other = world.sandbox.account(AccountOptions { name: Some("account-1".to_owned()), ..Default::default() });
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", &credential)).await, 401);
+    other.restore(&[tokens.clone(), keys.clone()].concat());
+    assert_eq!((other.tokens(), other.website_keys()), (tokens, keys));
+    assert_eq!((other.credential(), other.credential_id()), (credential.clone(), id));
+    assert_eq!(world.status(world.request(Method::GET, "/access-tokens", &credential)).await, 200);
+}
+
+#[tokio::test]
 async fn website_keys_are_added_inspected_and_changed_over_http() {
     let world = World::new().await;
     let keys = format!("/accounts/account-1/websites/{SITE}/keys");
