@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 target := $(or $(CARGO_TARGET_DIR),target)
 scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check plane verdict apply operate)
 IMAGE ?= datafast-operator:0.1.0
+version := $(shell sed -n '/^\[workspace.package\]/,$$ s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+is_released := grep -q '^\#\# \[$(version)\] - ' CHANGELOG.md
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
 test_threads := 16
@@ -18,7 +20,7 @@ deny := $(or $(shell command -v cargo-deny),$(target)/tools/bin/cargo-deny)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: control-plane ## A real API server, DataFast in memory and the operator on this machine (DEMO_ONCE=1: end by itself)
@@ -45,6 +47,7 @@ lint: $(deny) chart ## Formatting, clippy, licences and sources of dependencies,
 manifests: tools ## Write crds/*.yaml, deploy/install.yaml and what else is generated in deploy/ anew
 	cargo run -- crds --output-dir crds
 	tests/packaging/generate
+	$(is_released) || cp crds/*.yaml tests/fixtures/releases/$(version)/crds/
 
 .PHONY: chart
 chart: tools ## The chart, alerts, dashboard and GitOps health check; what is generated from them is fresh
@@ -55,6 +58,11 @@ chart-test: tools control-plane ## The chart and install.yaml on a real API serv
 	cargo build --workspace --bins
 	tests/packaging/apply
 	tests/packaging/operate
+
+.PHONY: release-fixtures
+release-fixtures: control-plane ## Record anew what this version stores, for the tests of later ones: until it is released
+	@! $(is_released) || { echo '$(version) is released, and what it stores is known: raise the version in Cargo.toml'; exit 1; }
+	DATAFAST_KEEP_RECORDING=1 cargo test --test e2e upgrade::what_this_version
 
 .PHONY: run
 run: ## The operator against the current kube context (ARGS="--allow-plain-http ..." for its flags)

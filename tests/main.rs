@@ -38,6 +38,7 @@ mod shutdown;
 mod storms;
 mod telemetry;
 mod tenants;
+mod upgrade;
 mod vanishing;
 mod website_keys;
 mod world;

@@ -8,6 +8,7 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicObject},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::World;
@@ -16,7 +17,7 @@ use super::World;
 pub(crate) const WEBSITE: &str = "65f1c0ffee0123456789abcd";
 
 /// What a test's resources are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Subject {
     #[default]
     AccessToken,
