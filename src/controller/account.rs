@@ -1,6 +1,6 @@
 //! The account resource: its credential, its poll, and the finalizer that keeps it while it is in use.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::Store;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::observe::status_record;
 use super::resource::Managed;
+use super::watch::Progress;
 use super::{Context, Error, account_status, pauses, status, words};
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
@@ -41,10 +41,18 @@ const STILL_IN_USE: Duration = Duration::from_secs(5);
 pub(super) struct AccountContext {
     pub(super) ctx: Arc<Context>,
     pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
-    /// Cancelled one by one as resources and Secrets are all seen.
-    pub(super) synced: Vec<CancellationToken>,
+    /// Of the watches of resources and Secrets.
+    pub(super) progress: Vec<Progress>,
     /// Failed looks, by account, for the log.
     pub(super) failures: Mutex<HashMap<String, Failures>>,
+}
+
+impl AccountContext {
+    /// The namespaces that are to be looked after and can't be read. Resources there may use any account.
+    pub(super) fn unseen(&self) -> BTreeSet<&str> {
+        let unseen = self.progress.iter().filter(|progress| !progress.is_synced());
+        unseen.filter_map(|progress| progress.scope.as_deref()).collect()
+    }
 }
 
 #[tracing::instrument(name = "reconcile", skip_all, fields(
@@ -52,7 +60,7 @@ pub(super) struct AccountContext {
 ))]
 pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
     // Before all users are seen, an account would look unused, and live tokens unclaimed.
-    join_all(cx.synced.iter().map(CancellationToken::cancelled)).await;
+    join_all(cx.progress.iter().map(Progress::settled)).await;
     let start = Instant::now();
     let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
@@ -87,7 +95,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     if users.is_empty() && !account.is_in_use() && is_foreign(resource, ctx).await? {
         return Ok(Requeue::await_change());
     }
-    let Some(resource) = &keep(resource, ctx, &account, !users.is_empty()).await? else {
+    let Some(resource) = &keep(resource, cx, &account, !users.is_empty()).await? else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
@@ -176,18 +184,19 @@ pub(super) fn gone(ctx: &Context, name: &str) {
 /// if it stays.
 async fn keep(
     resource: &DataFastAccount,
-    ctx: &Context,
+    cx: &AccountContext,
     account: &Account,
     in_use: bool,
 ) -> Result<Option<DataFastAccount>, Error> {
     let mut kept = resource.clone();
     let held = resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_IN_USE);
+    let in_use = in_use || held && !cx.unseen().is_empty();
     let deleting = resource.metadata.deletion_timestamp.is_some();
     if held != in_use && !(in_use && deleting) {
         let others = resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_IN_USE).cloned();
         let finalizers: Vec<String> = others.chain(in_use.then(|| names::FINALIZER_IN_USE.to_owned())).collect();
         let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
-        let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+        let api: Api<DataFastAccount> = Api::all(cx.ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
             Ok(patched) => kept = patched,

@@ -32,7 +32,12 @@ pub(super) async fn write(
     let before = resource.status.clone().unwrap_or_default();
     let (ready, stalled, reason, mut message) = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
-        message = format!("Deletion waits for the resources that use the account: {}. {message}", named(users));
+        let unseen = Vec::from_iter(cx.unseen()).join(", ");
+        let waits = match users {
+            [] => format!("until it is known whether resources in {unseen} use the account: they can't be read there"),
+            users => format!("for the resources that use the account: {}", named(users)),
+        };
+        message = format!("Deletion waits {waits}. {message}");
     }
     ctx.metrics.account_ready(&name, ready);
     // Before the first list there is nothing to say.

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::account::AccountContext;
 use super::resource::Managed;
-use super::watch::{Controllers, Scope, Triggers, api, follow, stream, watch};
+use super::watch::{Controllers, Progress, Scope, Triggers, api, follow, stream, watch};
 use super::{Context, account, census, events, issuing, memory, reconcile};
 use crate::account::{Account, Accounts, ResourceRef, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey, names};
@@ -84,8 +84,8 @@ pub async fn run(
         some => some.iter().cloned().map(Some).collect(),
     };
 
-    let accounts = watch(Api::<DataFastAccount>::all(client.clone()), watcher::Config::default());
-    let accounts_synced = accounts.synced.clone();
+    let accounts = watch(Api::<DataFastAccount>::all(client.clone()), &None, watcher::Config::default());
+    let accounts_seen = accounts.progress.clone();
     let gone = wakeups.clone();
     let account_events = accounts.events.inspect(move |event| {
         if let Ok(watcher::Event::Delete(account)) = event {
@@ -100,17 +100,18 @@ pub async fn run(
         controllers.add::<DataFastAccessToken>(&client, scope, settings.concurrency, wakeups.clone());
         controllers.add::<DataFastWebsiteKey>(&client, scope, settings.concurrency, wakeups.clone());
         let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
-        let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), ours);
+        let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), scope, ours);
         secret_stores.push(secrets.store);
         secret_events.push(secrets.events);
-        controllers.synced.push(secrets.synced);
+        controllers.progress.push(secrets.progress);
     }
-    let Controllers { shelves, mut synced, runs, triggers } = controllers;
+    let Controllers { shelves, mut progress, runs, triggers } = controllers;
 
     // Where only some namespaces are looked after, their labels are read one by one.
     let namespaces = settings.watch_namespaces.is_empty().then(|| {
-        let watch = watch(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
-        synced.push(watch.synced);
+        let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+        let watch = watch(namespaces, &None, watcher::Config::default());
+        progress.push(watch.progress);
         let changed = wakeups.clone();
         let events = watch.events.for_each(move |event| {
             if let Ok(watcher::Event::Apply(namespace)) = event {
@@ -125,7 +126,7 @@ pub async fn run(
     let ctx = Arc::new(Context {
         accounts: Accounts::new(wakeups.clone(), horizon, settings.clock.clone()),
         memories: memory::Memories::default(),
-        events: events::Events::new(client.clone(), settings.instance.clone()),
+        events: events::Events::new(client.clone(), &settings),
         metrics,
         leadership,
         cluster,
@@ -152,29 +153,29 @@ pub async fn run(
         }));
     }
     for run in runs {
-        running.push(tokio::spawn(run(ctx.clone(), accounts_synced.clone(), stop.clone())));
+        running.push(tokio::spawn(run(ctx.clone(), accounts_seen.clone(), stop.clone())));
     }
     let (account_trigger, account_woken) = unbounded_channel();
     running.push(tokio::spawn(route(woken, triggers, account_trigger, ctx.clone(), stop.clone())));
     let account_context = Arc::new(AccountContext {
         ctx: ctx.clone(),
         secrets: secret_stores,
-        synced: synced.clone(),
+        progress: progress.clone(),
         failures: Mutex::default(),
     });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 
-    tokio::select! {
-        _ = join_all(synced.iter().map(CancellationToken::cancelled)) => {
-            tracing::info!("watches are in sync");
-            health.set_ready(true);
-        }
-        () = stop.cancelled() => {}
-    }
+    let tell_ready = async {
+        join_all(progress.iter().map(Progress::synced)).await;
+        tracing::info!("watches are in sync");
+        health.set_ready(true);
+        std::future::pending().await
+    };
     let ended = tokio::select! {
         biased;
         () = stop.cancelled() => None,
         (_, index, _) = select_all(running.iter_mut()) => Some(index),
+        never = tell_ready => never,
     };
     if let Some(index) = ended {
         if !stop.is_cancelled() {

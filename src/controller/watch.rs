@@ -39,35 +39,79 @@ where
 pub(super) struct Watch<K: Resource<DynamicType = ()> + 'static> {
     pub(super) events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
     pub(super) store: Store<K>,
-    /// Cancelled once the first list is in the store. The store's own `wait_until_ready` wakes only the last who waits,
-    /// and the controller is one of them.
-    pub(super) synced: CancellationToken,
+    pub(super) progress: Progress,
 }
 
-pub(super) fn watch<K>(api: Api<K>, config: watcher::Config) -> Watch<K>
+/// How far a watch has come.
+#[derive(Clone)]
+pub(super) struct Progress {
+    pub(super) scope: Scope,
+    /// Cancelled once the first list is in the store. The store's own `wait_until_ready` wakes only the last who waits,
+    /// and the controller is one of them.
+    synced: CancellationToken,
+    /// Cancelled once the API server has refused the watch of a single namespace, as where its Role is gone with it: the
+    /// other namespaces can't wait for that.
+    refused: CancellationToken,
+}
+
+impl Progress {
+    /// Waits until all there is has been seen.
+    pub(super) async fn synced(&self) {
+        self.synced.cancelled().await;
+    }
+
+    /// Waits until all there is has been seen, or it is known that it can't be for now.
+    pub(super) async fn settled(&self) {
+        tokio::select! {
+            () = self.synced.cancelled() => {}
+            () = self.refused.cancelled() => {}
+        }
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced.is_cancelled()
+    }
+
+    /// A list or a watch failed. Returns what is most likely missing.
+    fn failed(&self, error: &watcher::Error) -> Option<&'static str> {
+        let watcher::Error::InitialListFailed(kube::Error::Api(refusal)) = error else { return None };
+        if refusal.is_forbidden() && self.scope.is_some() {
+            self.refused.cancel();
+        }
+        match refusal.code {
+            403 => Some("the operator's Role, or the namespace with it"),
+            404 => Some("the CustomResourceDefinition"),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn watch<K>(api: Api<K>, scope: &Scope, config: watcher::Config) -> Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let writer = Writer::default();
     let store = writer.as_reader();
-    let synced = CancellationToken::new();
-    let seen = synced.clone();
+    let (synced, refused) = Default::default();
+    let progress = Progress { scope: scope.clone(), synced, refused };
+    let seen = progress.clone();
     let events = watcher(api, config).default_backoff();
     // A good part of an object, and nobody asks the store who wrote what.
     let events = events.modify(|object| object.meta_mut().managed_fields = None);
     let mut failures = Failures::default();
     let events = events.reflect(writer).inspect(move |event| {
         let kind = K::kind(&());
+        let missing = event.as_ref().err().and_then(|error| seen.failed(error));
         match event {
             Err(error) if failures.is_news(error) => {
-                tracing::warn!(%error, kind = &*kind, "a watch failed: it is taken up again");
+                tracing::warn!(%error, kind = &*kind, namespace = seen.scope, missing, "a watch failed: it is taken up again");
             }
             Err(error) => tracing::debug!(%error, kind = &*kind, "a watch failed again"),
             // It begins with a list, which may still fail.
             Ok(watcher::Event::Init) => {}
             Ok(event) => {
                 if matches!(event, watcher::Event::InitDone) {
-                    seen.cancel();
+                    seen.synced.cancel();
                 }
                 if let Some(Over { failures, lasted }) = failures.over() {
                     tracing::info!(failures, durationMs = millis(lasted), kind = &*kind, "a watch works again");
@@ -75,7 +119,7 @@ where
             }
         }
     });
-    Watch { events: events.boxed(), store, synced }
+    Watch { events: events.boxed(), store, progress }
 }
 
 pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
@@ -86,13 +130,13 @@ pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxSt
 /// Has a controller look at the resource of this name and namespace.
 type Trigger = Box<dyn Fn(&str, &str) + Send>;
 /// Runs a controller to its end: with the context, once the accounts are seen, until the last argument is cancelled.
-type Run = Box<dyn FnOnce(Arc<Context>, CancellationToken, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+type Run = Box<dyn FnOnce(Arc<Context>, Progress, CancellationToken) -> BoxFuture<'static, ()> + Send>;
 
 /// The controllers of resources: one for each kind and scope.
 #[derive(Default)]
 pub(super) struct Controllers {
     pub(super) shelves: Vec<Box<dyn Shelf>>,
-    pub(super) synced: Vec<CancellationToken>,
+    pub(super) progress: Vec<Progress>,
     pub(super) runs: Vec<Run>,
     pub(super) triggers: Triggers,
 }
@@ -106,7 +150,7 @@ impl Controllers {
         concurrency: u16,
         gone: UnboundedSender<Wakeup>,
     ) {
-        let watch = watch(api::<K>(client, scope), watcher::Config::default());
+        let watch = watch(api::<K>(client, scope), scope, watcher::Config::default());
         let events = watch.events.inspect(move |event| {
             if let Ok(watcher::Event::Delete(resource)) = event {
                 let resource: &dyn Managed = resource;
@@ -115,7 +159,7 @@ impl Controllers {
             }
         });
         self.shelves.push(Box::new(watch.store.clone()));
-        self.synced.push(watch.synced);
+        self.progress.push(watch.progress);
         let config = Config::default().concurrency(concurrency);
         let controller = Controller::for_stream(events.applied_objects(), watch.store).with_config(config);
         let (trigger, woken) = unbounded_channel();
@@ -145,12 +189,12 @@ async fn run<K: Kind>(
     controller: Controller<K>,
     woken: UnboundedReceiver<ObjectRef<K>>,
     ctx: Arc<Context>,
-    accounts_synced: CancellationToken,
+    accounts: Progress,
     stop: CancellationToken,
 ) {
     // An account that has not been seen yet is not one that is not there.
     tokio::select! {
-        () = accounts_synced.cancelled() => {}
+        () = accounts.synced() => {}
         () = stop.cancelled() => return,
     }
     controller

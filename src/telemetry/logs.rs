@@ -52,7 +52,12 @@ pub fn start_logs(format: LogFormat) {
     let filter = not_logged.fold(filter, EnvFilter::add_directive);
     let logs = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Flat).boxed(),
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_target(false).boxed(),
+        LogFormat::Text => {
+            // Colours are for people who look on, unless they do without (<https://no-color.org>).
+            let colours =
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+            tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).boxed()
+        }
     };
     tracing_subscriber::registry().with(logs.with_filter(filter)).init();
 }
