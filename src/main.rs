@@ -142,15 +142,16 @@ fn write_crds(directory: Option<PathBuf>) -> Outcome {
 }
 
 fn start(run: Run) -> Outcome {
+    let traces = telemetry::start(run.log_format.unwrap_or_else(LogFormat::fitting));
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(operate(run));
     // A look-up of a name that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    traces.finish(Duration::from_secs(1));
     outcome
 }
 
 async fn operate(run: Run) -> Outcome {
-    telemetry::start_logs(run.log_format.unwrap_or_else(LogFormat::fitting));
     let metrics = Arc::new(Metrics::default());
     let health = Arc::new(Health::default());
     telemetry::serve(run.listen, metrics.clone(), health.clone())

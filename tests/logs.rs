@@ -61,7 +61,7 @@ impl Line {
     }
 
     /// Whether it is for everybody, and not for whoever looks for a defect.
-    fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         matches!(self.text("level"), "INFO" | "WARN" | "ERROR")
     }
 }

@@ -38,6 +38,7 @@ mod shutdown;
 mod storms;
 mod telemetry;
 mod tenants;
+mod traces;
 mod upgrade;
 mod vanishing;
 mod website_keys;

@@ -11,7 +11,10 @@ use kube::{Api, api::ListParams};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use crate::world::{Setup, WAIT, World, sandbox, shared_get};
+use crate::{
+    traces::{Collector, start_traced},
+    world::{Plane, Setup, WAIT, World, sandbox, shared_get},
+};
 
 /// Everything in the cluster of one kind, as text.
 async fn all<K>(w: &World) -> String
@@ -100,4 +103,23 @@ async fn raw_keys_are_nowhere_but_in_secrets() {
     }
     let tokens: usize = sandbox().accounts().iter().map(|account| account.tokens().len()).sum();
     println!("looked for {tokens} keys in {} places", places.len());
+}
+
+/// Traces leave the cluster more often than logs do.
+#[tokio::test]
+async fn raw_keys_are_in_no_trace() {
+    let plane = Plane::take().await;
+    let (collector, endpoint) = Collector::start().await;
+    let operator = start_traced(&plane.cluster, &endpoint, "200").await;
+    let w = World::on(plane.cluster.clone(), Setup::default()).await;
+    a_rough_life(&w).await;
+    assert!(operator.terminate().await.unwrap().status.success());
+
+    let exported: String = collector.bytes().iter().map(|body| String::from_utf8_lossy(body)).collect();
+    assert!(exported.contains(&w.namespace) && exported.contains("create_access_token"));
+    assert_eq!(raw_key(&exported), None);
+    for key in w.all_tokens().into_iter().map(|token| token.key).chain([w.account.credential()]) {
+        assert!(!exported.contains(&key["dft_".len()..]), "a key is in a trace");
+        assert!(!exported.contains(&BASE64.encode(key.as_bytes())), "a key in base64 is in a trace");
+    }
 }

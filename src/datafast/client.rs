@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect, retry};
+use reqwest::{Method, Request, RequestBuilder, StatusCode, Url, redirect, retry};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::collection::{Collection, Verb};
 use super::error::Error;
@@ -184,14 +186,28 @@ impl Client {
     /// Sends a request with `key`, reads its answer, and tells the observer.
     async fn send(&self, operation: &'static str, request: RequestBuilder, key: &RawKey) -> Result<Answer, Error> {
         let start = Instant::now();
-        let result = self.exchange(request, key).await;
+        let span = span(operation);
+        let result = self.exchange(request, key, &span).instrument(span.clone()).await;
         let code = result.as_ref().map_or_else(|failure| failure.code.to_owned(), |answer| answer.status.to_string());
+        match &result {
+            Ok(answer) => span.record("http.response.status_code", answer.status),
+            Err(failure) => span.record("error.type", failure.code),
+        };
+        if result.as_ref().is_ok_and(|answer| answer.status >= 400) {
+            span.record("error.type", &code);
+        }
+        if result.as_ref().map_or(true, |answer| answer.status >= 400) {
+            span.record("otel.status_code", "ERROR");
+        }
         self.observer.request(operation, &code, start.elapsed());
         result.map_err(|failure| failure.error)
     }
 
-    async fn exchange(&self, request: RequestBuilder, key: &RawKey) -> Result<Answer, Failure> {
-        let response = request.header(AUTHORIZATION, authorization(key)?).send().await.map_err(Failure::of)?;
+    async fn exchange(&self, request: RequestBuilder, key: &RawKey, span: &Span) -> Result<Answer, Failure> {
+        let (http, request) = request.header(AUTHORIZATION, authorization(key)?).build_split();
+        let request = request.map_err(Failure::of)?;
+        describe(span, &request);
+        let response = http.execute(request).await.map_err(Failure::of)?;
         let status = response.status();
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = wait.and_then(|value| wire::retry_after(value, Timestamp::now()));
@@ -236,6 +252,30 @@ impl Client {
             _ => Error::unreadable(format!("it answers {status}: {message}")),
         })
     }
+}
+
+/// A request, for traces, by OpenTelemetry's conventions. What is sent with it, and what comes back, is not for them.
+fn span(operation: &'static str) -> Span {
+    tracing::debug_span!(
+        "datafast",
+        otel.name = operation,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = Empty,
+        http.response.status_code = Empty,
+        server.address = Empty,
+        server.port = Empty,
+        url.full = Empty,
+        error.type = Empty,
+    )
+}
+
+fn describe(span: &Span, request: &Request) {
+    let url = request.url();
+    span.record("http.request.method", request.method().as_str());
+    span.record("server.address", url.host_str());
+    span.record("server.port", url.port_or_known_default());
+    span.record("url.full", url.as_str());
 }
 
 fn readable<T>(read: Result<T, Unreadable>) -> Result<T, Error> {

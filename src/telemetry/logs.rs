@@ -15,16 +15,16 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::{LookupSpan, Scope};
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// What of kube's is not logged, whatever `RUST_LOG` says.
-const NOT_LOGGED: [&str; 3] = [
+const NOT_LOGGED: [&str; 4] = [
     // It logs whole answers that it can't parse, which may be Secrets; what failed is logged by whoever asked.
     "kube_client::client=off",
     "kube_client::client::tls=warn",
+    // What of theirs anybody should know, `traces` tells.
+    "opentelemetry=off",
     // Its span around each look says the same as ours.
     "kube_runtime::controller=warn",
 ];
@@ -45,8 +45,11 @@ impl LogFormat {
     }
 }
 
-/// Starts logging to standard output, at the level of `RUST_LOG`, `info` where it is not set.
-pub fn start_logs(format: LogFormat) {
+/// Logs to standard output, at the level of `RUST_LOG`, `info` where it is not set.
+pub(super) fn layer<S>(format: LogFormat) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let not_logged = NOT_LOGGED.iter().filter_map(|directive| directive.parse().ok());
     let filter = not_logged.fold(filter, EnvFilter::add_directive);
@@ -59,7 +62,7 @@ pub fn start_logs(format: LogFormat) {
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).boxed()
         }
     };
-    tracing_subscriber::registry().with(logs.with_filter(filter)).init();
+    logs.with_filter(filter)
 }
 
 /// A line as one flat JSON object: the fields of the event and of its spans side by side, so that whoever looks for a

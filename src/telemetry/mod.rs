@@ -1,11 +1,38 @@
-//! Logs, metrics and probes. Invariant: no metric has a label from the name of a namespaced object.
+//! Logs, metrics, traces and probes. Invariant: no metric has a label from the name of a namespaced object.
 
 mod logs;
 mod metrics;
 mod process;
 mod server;
+#[cfg(feature = "otlp")]
+mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_traces.rs"]
+mod traces;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use logs::{Failures, Over};
-pub use logs::{LogFormat, millis, start_logs};
+pub use logs::{LogFormat, millis};
 pub use metrics::{Account, Census, KindOf, Metrics, Said};
 pub use server::{Health, serve};
+pub use traces::Traces;
+
+/// By either of them the environment asks for traces.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+
+/// Starts logs; and traces, where the environment asks for them by OpenTelemetry's standard variables. Those that are
+/// returned are to be finished before the process ends.
+pub fn start(format: LogFormat) -> Traces {
+    let (layer, traces) = match traces::start() {
+        Ok(Some((layer, traces))) => (Some(layer), Ok(traces)),
+        Ok(None) => (None, Ok(Traces::default())),
+        Err(error) => (None, Err(error)),
+    };
+    tracing_subscriber::registry().with(logs::layer(format)).with(layer).init();
+    traces.unwrap_or_else(|error| {
+        tracing::warn!(error, "no traces are exported");
+        Traces::default()
+    })
+}
