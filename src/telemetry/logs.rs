@@ -19,10 +19,12 @@ use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// What of kube's is not logged, whatever `RUST_LOG` says.
-const NOT_LOGGED: [&str; 4] = [
+const NOT_LOGGED: [&str; 5] = [
     // It logs whole answers that it can't parse, which may be Secrets; what failed is logged by whoever asked.
     "kube_client::client=off",
     "kube_client::client::tls=warn",
+    // At each try; whoever made the request tells of it.
+    "rustls_platform_verifier=off",
     // What of theirs anybody should know, `traces` tells.
     "opentelemetry=off",
     // Its span around each look says the same as ours.
