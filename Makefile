@@ -7,9 +7,9 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 
 target := $(or $(CARGO_TARGET_DIR),target)
 scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check plane verdict apply operate)
-IMAGE ?= datafast-operator:0.1.0
 version := $(shell sed -n '/^\[workspace.package\]/,$$ s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 is_released := grep -q '^\#\# \[$(version)\] - ' CHANGELOG.md
+IMAGE ?= datafast-operator:$(version)
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
 test_threads := 16
@@ -47,7 +47,7 @@ lint: $(deny) chart ## Formatting, clippy, licences and sources of dependencies,
 manifests: tools ## Write crds/*.yaml, deploy/install.yaml and what else is generated in deploy/ anew
 	cargo run -- crds --output-dir crds
 	tests/packaging/generate
-	$(is_released) || cp crds/*.yaml tests/fixtures/releases/$(version)/crds/
+	$(is_released) || install -D --mode=644 --target-directory=tests/fixtures/releases/$(version)/crds crds/*.yaml
 
 .PHONY: chart
 chart: tools ## The chart, alerts, dashboard and GitOps health check; what is generated from them is fresh

@@ -3,6 +3,9 @@
 //! Invariant: a leader that could not renew before its own deadline, on the monotonic clock, and earlier than the lease
 //! runs out for others, ends its process at once.
 //!
+//! That clock stands still with a machine that is suspended. What such a leader does until it has renewed in vain, or not at
+//! all, is fenced by the record, as all that a leader does late.
+//!
 //! | Since a renewal, of a lease's duration | |
 //! |---|---|
 //! | 1/5 | the leader renews again |
@@ -96,7 +99,7 @@ impl Candidate {
     pub async fn acquire(&mut self, stop: &CancellationToken) -> Option<Leadership> {
         loop {
             let sent = Instant::now();
-            let mut pause = self.retry().min(STANDBY);
+            let (mut pause, mut is_unsure) = (self.retry().min(STANDBY), false);
             match self.claim(self.retry().max(SOON)).await {
                 Ok(Claim::Held) => {
                     let deadline = Arc::new(Mutex::new(self.deadline(sent)));
@@ -106,11 +109,17 @@ impl Candidate {
                 }
                 Ok(Claim::Raced) => {}
                 Ok(Claim::Others { left }) => pause = pause.min(left),
-                Err(_) => {}
+                Err(_) => is_unsure = true,
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => return None,
+                () = stop.cancelled() => {
+                    // What was not answered may have been written.
+                    if is_unsure && let Err(error) = self.give_up().await {
+                        tracing::warn!(%error, "the lease, if it is ours, could not be given up: it runs out by itself");
+                    }
+                    return None;
+                }
             }
         }
     }
@@ -218,7 +227,10 @@ impl Candidate {
                 // Somebody changed the lease since our last write: the next read tells whether it is still ours.
                 Ok(Claim::Raced) => {}
                 // Somebody else holds it: no deadline needs to be waited for.
-                Ok(Claim::Others { .. }) => end("another process took the lease"),
+                Ok(Claim::Others { .. }) => {
+                    leadership.extend(Instant::now());
+                    end("another process took the lease");
+                }
                 Err(_) => {}
             }
         }
@@ -228,17 +240,22 @@ impl Candidate {
     }
 
     async fn give_up(&mut self) -> kube::Result<()> {
-        let lease = match self.ours.take() {
-            Some(lease) => Some(lease),
-            None => self.api.get_opt(names::MANAGER).await?,
-        };
-        let Some(mut lease) = lease else { return Ok(()) };
-        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity)) {
+        loop {
+            let lease = match self.ours.take() {
+                Some(lease) => Some(lease),
+                None => self.api.get_opt(names::MANAGER).await?,
+            };
+            let is_ours = |spec: &&mut LeaseSpec| spec.holder_identity.as_ref() == Some(&self.identity);
+            let Some(mut lease) = lease else { return Ok(()) };
+            let Some(spec) = lease.spec.as_mut().filter(is_ours) else { return Ok(()) };
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
-            self.api.replace(names::MANAGER, &PostParams::default(), &lease).await?;
+            match self.api.replace(names::MANAGER, &PostParams::default(), &lease).await {
+                // A renewal that was under way came in between.
+                Err(kube::Error::Api(refusal)) if refusal.is_conflict() => {}
+                other => return other.map(drop),
+            }
         }
-        Ok(())
     }
 }
 
@@ -262,7 +279,9 @@ fn watch_over(leadership: Leadership) {
     });
 }
 
-fn end(why: &str) -> ! {
-    tracing::error!(why, "no longer the leader: the process ends at once");
+fn end(why: &'static str) -> ! {
+    // Where nobody takes the output, writing may never end: that must not keep the process.
+    std::thread::spawn(move || tracing::error!(why, "no longer the leader: the process ends at once"));
+    std::thread::sleep(WATCHDOG);
     std::process::exit(LEASE_LOST);
 }

@@ -144,7 +144,8 @@ async fn each_thing_that_happened_has_one_line(#[values(AccessToken, WebsiteKey)
     // It says the same of itself never twice in a row.
     let says = told(&w).into_iter().filter(|line| line.is("Ready has another reason") && line.text("name") == "agent");
     let says: Vec<_> = says.map(|line| (line.text("before").to_owned(), line.text("reason").to_owned())).collect();
-    assert!(says.iter().all(|(before, reason)| before != reason), "{says:?}");
+    let is_chain = says.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].1 != pair[1].1);
+    assert!(is_chain, "{says:?}");
     assert!(says.iter().any(|(_, reason)| reason == "Issued"), "{says:?}");
 }
 
@@ -226,7 +227,6 @@ async fn what_goes_on_failing_is_told_once() {
     let reasons: Vec<_> =
         lines[before..].iter().filter(of_account).map(|line| (line.text("level"), line.text("reason"))).collect();
     assert_eq!(reasons, [("WARN", "ApiUnavailable"), ("INFO", "Connected")], "{lines:#?}");
-    assert!(since(&lines).len() < 12, "{:#?}", &lines[before..]);
 }
 
 /// Starts an operator that logs at a level of choice.
@@ -239,10 +239,14 @@ async fn start_at(cluster: &ControlPlane, level: &str) -> Operator {
 }
 
 /// Whoever looks for a defect sees more, but neither keys nor the same span twice.
+#[rstest]
 #[tokio::test]
-async fn at_every_level_a_look_has_one_span_and_no_key_is_told() {
+async fn at_every_level_a_look_has_one_span_and_no_key_is_told(
+    // The latter is asked before all that is about targets.
+    #[values("trace", "info,[reconcile]=trace")] level: &str,
+) {
     let plane = Plane::take().await;
-    let operator = start_at(&plane.cluster, "trace").await;
+    let operator = start_at(&plane.cluster, level).await;
     let w = World::on(plane.cluster.clone(), Setup::default()).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } })).await;
     let first = w.issued("agent").await;
@@ -260,6 +264,8 @@ async fn at_every_level_a_look_has_one_span_and_no_key_is_told() {
     assert!(lines.iter().any(|line| line.text("level") == "TRACE"), "it logs at that level");
     // Names of kube's own span.
     assert!(lines.iter().all(|line| !line.0.contains_key("object.ref")), "{}", operator.log_file().display());
+    // It would show whole answers.
+    assert!(lines.iter().all(|line| !line.text("target").starts_with("kube_client::client")), "{lines:#?}");
     assert_eq!(lines.iter().filter(|line| line.is(ISSUED) && line.text("name") == "agent").count(), 2);
 }
 

@@ -216,7 +216,8 @@ impl Upgrade<'_> {
             let (new, gone): (Vec<_>, Vec<_>) =
                 (after.difference(&before).collect(), before.difference(&after).collect());
             let is_same = gone.is_empty() && (new.is_empty() || !self.is_own);
-            assert!(is_same, "{resource:?}: there is {new:#?}, and no longer {gone:#?}");
+            let what_to_do = if self.is_own { "; if that is meant, run `make release-fixtures`" } else { "" };
+            assert!(is_same, "{resource:?}: there is {new:#?}, and no longer {gone:#?}{what_to_do}");
         }
         assert_eq!(after.workloads, before.workloads, "nothing is restarted");
         assert_eq!(after.others, before.others);

@@ -34,7 +34,7 @@ use crate::issue::allow::Allow;
 use crate::issue::observed;
 use crate::issue::snapshot::Snapshot;
 use crate::lock::lock;
-use crate::telemetry::{Over, millis};
+use crate::telemetry::{Failures, Over, millis};
 
 /// Lists of websites' keys under way at once.
 const MOST_LISTS: usize = 4;
@@ -104,6 +104,8 @@ impl Accounts {
 #[derive(Debug)]
 pub struct Account {
     name: String,
+    /// Looks at its resource that failed, for the log.
+    pub(crate) failed_looks: Mutex<Failures>,
     state: Mutex<State>,
     /// A call has ended.
     ended: Notify,
@@ -114,7 +116,8 @@ pub struct Account {
 
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
-        Self { name: name.to_owned(), state: Mutex::default(), ended: Notify::new(), wakeups, horizon, clock }
+        let (failed_looks, state) = Default::default();
+        Self { name: name.to_owned(), failed_looks, state, ended: Notify::new(), wakeups, horizon, clock }
     }
 
     /// The name of its resource.

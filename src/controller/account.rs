@@ -1,7 +1,7 @@
-//! The account resource: its credential, its poll, and the finalizer that keeps it while it is in use.
+//! The account resource: its poll, whom its news concern, and the finalizer that keeps it while it is in use.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -14,14 +14,15 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::Store;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::observe::status_record;
 use super::resource::Managed;
 use super::watch::Progress;
-use super::{Context, Error, account_status, pauses, status, words};
+use super::{Context, Error, account_credential, account_status, pauses, status};
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
-use crate::datafast::{Client, RawKey, TokenId};
+use crate::datafast::TokenId;
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
 use crate::issue::observed::{Gate, Local};
@@ -30,7 +31,7 @@ use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
 use crate::issue::verdict::Reason;
 use crate::lock::lock;
-use crate::telemetry::{Failures, Over, millis};
+use crate::telemetry::{Over, millis};
 
 pub(super) const KIND: &str = "DataFastAccount";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -43,8 +44,8 @@ pub(super) struct AccountContext {
     pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
     /// Of the watches of resources and Secrets.
     pub(super) progress: Vec<Progress>,
-    /// Failed looks, by account, for the log.
-    pub(super) failures: Mutex<HashMap<String, Failures>>,
+    /// The end of the process.
+    pub(super) stop: CancellationToken,
 }
 
 impl AccountContext {
@@ -60,12 +61,15 @@ impl AccountContext {
 ))]
 pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
     // Before all users are seen, an account would look unused, and live tokens unclaimed.
-    join_all(cx.progress.iter().map(Progress::settled)).await;
+    tokio::select! {
+        _ = join_all(cx.progress.iter().map(Progress::settled)) => {}
+        () = cx.stop.cancelled() => return Ok(Requeue::await_change()),
+    }
     let start = Instant::now();
     let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
-        let over = lock(&cx.failures).remove(&resource.name_any()).and_then(|mut failures| failures.over());
+        let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_looks).over();
         if let Some(Over { failures, lasted }) = over {
             tracing::info!(failures, durationMs = millis(lasted), "looks at the account succeed again");
         }
@@ -77,7 +81,7 @@ pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<Accou
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
-    if !is_conflict && lock(&cx.failures).entry(name.clone()).or_default().is_news(error) {
+    if !is_conflict && lock(&cx.ctx.accounts.get(&name).failed_looks).is_news(error) {
         tracing::warn!(kind = KIND, name, account = name, %error, "a look at the account failed");
     } else {
         tracing::debug!(kind = KIND, name, account = name, %error, "looks at the account again");
@@ -90,12 +94,14 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let ctx = &cx.ctx;
     let name = resource.name_any();
     let account = ctx.accounts.get(&name);
+    // Before the users: whatever is seen by then is among them.
+    let may_have_more = !cx.unseen().is_empty();
     let users = ctx.users_of(&name);
     let deleting = resource.metadata.deletion_timestamp.is_some();
-    if users.is_empty() && !account.is_in_use() && is_foreign(resource, ctx).await? {
+    if users.is_empty() && !account.is_in_use() && account_credential::is_foreign(resource, ctx).await? {
         return Ok(Requeue::await_change());
     }
-    let Some(resource) = &keep(resource, cx, &account, !users.is_empty()).await? else {
+    let Some(resource) = &keep(resource, ctx, &account, !users.is_empty(), may_have_more).await? else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
@@ -103,7 +109,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     if account.set_limits(allow(resource), resource.token_limit(), resource.metadata.generation) {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
-    if connect(resource, ctx, &account).await? {
+    if account_credential::connect(resource, ctx, &account).await? {
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
             if let Some(memory) = ctx.memories.known(user.uid()) {
@@ -180,23 +186,24 @@ pub(super) fn gone(ctx: &Context, name: &str) {
     ctx.metrics.account_gone(name);
 }
 
-/// The finalizer is there while, and only while, a resource refers to the account. Returns the account as it is then,
-/// if it stays.
+/// The finalizer is there while, and only while, a resource refers to the account, or one that is out of sight may.
+/// Returns the account as it is then, if it stays.
 async fn keep(
     resource: &DataFastAccount,
-    cx: &AccountContext,
+    ctx: &Context,
     account: &Account,
     in_use: bool,
+    may_have_more: bool,
 ) -> Result<Option<DataFastAccount>, Error> {
     let mut kept = resource.clone();
     let held = resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_IN_USE);
-    let in_use = in_use || held && !cx.unseen().is_empty();
+    let in_use = in_use || held && may_have_more;
     let deleting = resource.metadata.deletion_timestamp.is_some();
     if held != in_use && !(in_use && deleting) {
         let others = resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_IN_USE).cloned();
         let finalizers: Vec<String> = others.chain(in_use.then(|| names::FINALIZER_IN_USE.to_owned())).collect();
         let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
-        let api: Api<DataFastAccount> = Api::all(cx.ctx.client.clone());
+        let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
             Ok(patched) => kept = patched,
@@ -207,74 +214,6 @@ async fn keep(
     }
     account.set_in_use(in_use);
     Ok((in_use || !deleting).then_some(kept))
-}
-
-/// Whether the account belongs to the operator of other namespaces: neither its users nor its credential are here.
-async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Result<bool, Error> {
-    if ctx.settings.watch_namespaces.is_empty() {
-        return Ok(false);
-    }
-    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.settings.namespace);
-    match secrets.get_opt(&resource.spec.credentials_secret_ref.name).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(true),
-        other => Ok(other?.is_none()),
-    }
-}
-
-/// Reads the credential and hands it to the account. Returns whether it is another one than before.
-async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<bool, Error> {
-    let base_url = resource.base_url();
-    let reference = &resource.spec.credentials_secret_ref;
-    let namespace = &ctx.settings.namespace;
-    let (name, key) = (&reference.name, resource.credentials_key());
-    if base_url.starts_with("http://") && !ctx.settings.allow_plain_http {
-        let why = format!(
-            "spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http"
-        );
-        account.disconnect(Setup::NoTransport(why));
-        return Ok(false);
-    }
-    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    let read = match secrets.get_opt(name).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Err(format!(
-            "Secret {name:?} in namespace {namespace:?} can't be read: {}",
-            words(&kube::Error::Api(refusal))
-        )),
-        other => Ok(other?),
-    };
-    let credential = match read {
-        Err(why) => Err(why),
-        Ok(None) => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
-        Ok(Some(secret)) => match secret.data.unwrap_or_default().remove(key) {
-            None => Err(format!("Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there")),
-            Some(bytes) => parse_credential(bytes.0).ok_or_else(|| {
-                format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} is empty, or no token: put a DataFast token there")
-            }),
-        },
-    };
-    let credential = match credential {
-        Ok(credential) => credential,
-        Err(why) => {
-            account.disconnect(Setup::NoCredential(why));
-            return Ok(false);
-        }
-    };
-    let version = credential.fingerprint(base_url);
-    let observer = ctx.metrics.clone();
-    let new = || Client::new(base_url, credential, observer);
-    match account.connect(new, version, base_url) {
-        Ok(is_new) => Ok(is_new),
-        Err(error) => {
-            account.disconnect(Setup::NoTransport(error.to_string()));
-            Ok(false)
-        }
-    }
-}
-
-/// White space around it is the commonest mistake of `kubectl create secret --from-file`, and never part of a token.
-fn parse_credential(bytes: Vec<u8>) -> Option<RawKey> {
-    let text = secrecy::zeroize::Zeroizing::new(String::from_utf8(bytes).ok()?);
-    RawKey::parse(text.trim().to_owned()).ok()
 }
 
 /// Wakes whom a change of the account's state concerns: all, where it shows in what works; else those that wait.

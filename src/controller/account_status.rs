@@ -32,10 +32,13 @@ pub(super) async fn write(
     let before = resource.status.clone().unwrap_or_default();
     let (ready, stalled, reason, mut message) = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
-        let unseen = Vec::from_iter(cx.unseen()).join(", ");
-        let waits = match users {
-            [] => format!("until it is known whether resources in {unseen} use the account: they can't be read there"),
-            users => format!("for the resources that use the account: {}", named(users)),
+        let waits = match (users, Vec::from_iter(cx.unseen()).as_slice()) {
+            ([], []) => "for a last look".to_owned(),
+            ([], unseen) => {
+                let unseen = unseen.join(", ");
+                format!("until it is known whether resources in {unseen} use the account: they can't be read there")
+            }
+            (users, _) => format!("for the resources that use the account: {}", named(users)),
         };
         message = format!("Deletion waits {waits}. {message}");
     }

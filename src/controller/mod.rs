@@ -4,6 +4,7 @@
 //! module may fail at any line, and the record makes good for it.
 
 mod account;
+mod account_credential;
 mod account_status;
 mod census;
 mod events;

@@ -1,6 +1,6 @@
 //! Wiring: watches, controllers, and an orderly end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -161,7 +161,7 @@ pub async fn run(
         ctx: ctx.clone(),
         secrets: secret_stores,
         progress: progress.clone(),
-        failures: Mutex::default(),
+        stop: stop.clone(),
     });
     running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
 

@@ -72,17 +72,28 @@ impl Progress {
         self.synced.is_cancelled()
     }
 
-    /// A list or a watch failed. Returns what is most likely missing.
-    fn failed(&self, error: &watcher::Error) -> Option<&'static str> {
-        let watcher::Error::InitialListFailed(kube::Error::Api(refusal)) = error else { return None };
-        if refusal.is_forbidden() && self.scope.is_some() {
+    fn failed(&self, error: &watcher::Error) {
+        if self.scope.is_some() && refusal(error) == Some(403) {
             self.refused.cancel();
         }
-        match refusal.code {
-            403 => Some("the operator's Role, or the namespace with it"),
-            404 => Some("the CustomResourceDefinition"),
-            _ => None,
-        }
+    }
+}
+
+/// The HTTP status by which the API server refused to list.
+fn refusal(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(refusal)) => Some(refusal.code),
+        _ => None,
+    }
+}
+
+/// What is most likely missing where a list is refused.
+fn missing(error: &watcher::Error, scope: &Scope) -> Option<&'static str> {
+    match (refusal(error)?, scope) {
+        (403, Some(_)) => Some("the operator's Role, or the namespace with it"),
+        (403, None) => Some("the operator's ClusterRole"),
+        (404, _) => Some("the CustomResourceDefinition"),
+        _ => None,
     }
 }
 
@@ -100,13 +111,17 @@ where
     let events = events.modify(|object| object.meta_mut().managed_fields = None);
     let mut failures = Failures::default();
     let events = events.reflect(writer).inspect(move |event| {
-        let kind = K::kind(&());
-        let missing = event.as_ref().err().and_then(|error| seen.failed(error));
+        let (kind, namespace) = (&*K::kind(&()), &seen.scope);
         match event {
-            Err(error) if failures.is_news(error) => {
-                tracing::warn!(%error, kind = &*kind, namespace = seen.scope, missing, "a watch failed: it is taken up again");
+            Err(error) => {
+                seen.failed(error);
+                if failures.is_news(error) {
+                    let missing = missing(error, namespace);
+                    tracing::warn!(%error, kind, namespace, missing, "a watch failed: it is taken up again");
+                } else {
+                    tracing::debug!(%error, kind, namespace, "a watch failed again");
+                }
             }
-            Err(error) => tracing::debug!(%error, kind = &*kind, "a watch failed again"),
             // It begins with a list, which may still fail.
             Ok(watcher::Event::Init) => {}
             Ok(event) => {
@@ -114,7 +129,7 @@ where
                     seen.synced.cancel();
                 }
                 if let Some(Over { failures, lasted }) = failures.over() {
-                    tracing::info!(failures, durationMs = millis(lasted), kind = &*kind, "a watch works again");
+                    tracing::info!(failures, durationMs = millis(lasted), kind, namespace, "a watch works again");
                 }
             }
         }
@@ -159,6 +174,7 @@ impl Controllers {
             }
         });
         self.shelves.push(Box::new(watch.store.clone()));
+        let own = watch.progress.clone();
         self.progress.push(watch.progress);
         let config = Config::default().concurrency(concurrency);
         let controller = Controller::for_stream(events.applied_objects(), watch.store).with_config(config);
@@ -167,7 +183,7 @@ impl Controllers {
             let _ = trigger.send(ObjectRef::new(name).within(namespace));
         });
         self.triggers.0.insert((<K as Resource>::kind(&()).into_owned(), scope.clone()), trigger);
-        self.runs.push(Box::new(|ctx, ready, stop| run(controller, woken, ctx, ready, stop).boxed()));
+        self.runs.push(Box::new(|ctx, ready, stop| run(controller, woken, own, ctx, ready, stop).boxed()));
     }
 }
 
@@ -188,6 +204,7 @@ impl Triggers {
 async fn run<K: Kind>(
     controller: Controller<K>,
     woken: UnboundedReceiver<ObjectRef<K>>,
+    own: Progress,
     ctx: Arc<Context>,
     accounts: Progress,
     stop: CancellationToken,
@@ -197,17 +214,27 @@ async fn run<K: Kind>(
         () = accounts.synced() => {}
         () = stop.cancelled() => return,
     }
-    controller
+    let controlled = controller
         .reconcile_on(stream(woken))
-        .graceful_shutdown_on(stop.cancelled_owned())
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             |resource, ctx| reconcile::reconcile(resource, ctx),
             |resource, error, ctx| reconcile::retry(resource, error, ctx),
             ctx,
         )
         // What failed has been logged where it failed.
-        .for_each(|_| async {})
-        .await;
+        .for_each(|_| async {});
+    // Before its first list a controller has begun nothing, and does not end by itself.
+    let unbegun = async {
+        stop.cancelled().await;
+        if own.is_synced() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = controlled => {}
+        () = unbegun => {}
+    }
 }
 
 /// Has the resources looked at whose Secret changed.

@@ -3,6 +3,7 @@
 //! Invariant: no line at `info` or above comes again and again while nothing changes, neither with each poll nor with each
 //! try of what fails. Whose a line is, its span says: one for each look at a resource.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -11,24 +12,25 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::{Event, Subscriber};
 use tracing_log::NormalizeEvent;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// What of kube's is not logged, whatever `RUST_LOG` says.
-const NOT_LOGGED: [&str; 5] = [
+/// The most that is logged of what others log, whatever `RUST_LOG` says.
+const AT_MOST: [(&str, LevelFilter); 6] = [
     // It logs whole answers that it can't parse, which may be Secrets; what failed is logged by whoever asked.
-    "kube_client::client=off",
-    "kube_client::client::tls=warn",
+    ("kube_client::client", LevelFilter::OFF),
+    ("kube_client::client::tls", LevelFilter::WARN),
     // At each try; whoever made the request tells of it.
-    "rustls_platform_verifier=off",
+    ("kube_runtime::watcher", LevelFilter::OFF),
+    ("rustls_platform_verifier", LevelFilter::OFF),
     // What of theirs anybody should know, `traces` tells.
-    "opentelemetry=off",
+    ("opentelemetry", LevelFilter::OFF),
     // Its span around each look says the same as ours.
-    "kube_runtime::controller=warn",
+    ("kube_runtime::controller", LevelFilter::WARN),
 ];
 
 /// How log lines look.
@@ -53,8 +55,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let not_logged = NOT_LOGGED.iter().filter_map(|directive| directive.parse().ok());
-    let filter = not_logged.fold(filter, EnvFilter::add_directive);
+    // Beside the directives of RUST_LOG and not among them, where one about a span would have the last word.
+    let at_most = Targets::new().with_default(LevelFilter::TRACE).with_targets(AT_MOST);
     let logs = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Flat).boxed(),
         LogFormat::Text => {
@@ -64,7 +66,7 @@ where
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).boxed()
         }
     };
-    logs.with_filter(filter)
+    logs.with_filter(filter.and(at_most))
 }
 
 /// A line as one flat JSON object: the fields of the event and of its spans side by side, so that whoever looks for a
@@ -88,7 +90,6 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // What comes by way of the crate log has its origin in fields.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
@@ -100,7 +101,8 @@ where
         ctx.format_fields(Writer::new(&mut text), event)?;
         fields.extend(read(&text));
         let message = fields.remove("message");
-        fields.retain(|name, _| !["timestamp", "level", "target"].contains(&&**name));
+        // What comes by way of the crate log has its origin in fields too.
+        fields.retain(|name, _| !["timestamp", "level", "target"].contains(&&**name) && !name.starts_with("log."));
         let mut timestamp = String::new();
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
         let line = Line { timestamp, level: metadata.level().as_str(), message, fields, target: metadata.target() };
@@ -116,13 +118,16 @@ pub fn millis(duration: Duration) -> u64 {
 /// After so long without a failure, the same one is told again: not everything that fails tells when it works again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// What fails again and again: each failure is worth one line, and so is its end.
+/// What fails in ever more ways tells a number, or a time, that is another each time.
+const MOST_WAYS: usize = 8;
+
+/// What fails again and again: each way of failing is worth one line, and so is its end.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Option<Failing>);
 
 #[derive(Debug)]
 struct Failing {
-    last: String,
+    told: BTreeSet<String>,
     times: u32,
     since: Instant,
     last_at: Instant,
@@ -138,16 +143,14 @@ pub(crate) struct Over {
 }
 
 impl Failures {
-    /// It failed. Returns whether in another way than the last time.
+    /// It failed. Returns whether in a way that has not been told.
     pub(crate) fn is_news(&mut self, failure: &impl fmt::Display) -> bool {
-        let (failure, now) = (failure.to_string(), Instant::now());
+        let now = Instant::now();
         let of_late = self.0.take().filter(|failing| now.duration_since(failing.last_at) < FORGOTTEN_AFTER);
-        let new = || Failing { last: String::new(), times: 0, since: now, last_at: now };
+        let new = || Failing { told: BTreeSet::new(), times: 0, since: now, last_at: now };
         let failing = self.0.insert(of_late.unwrap_or_else(new));
         (failing.times, failing.last_at) = (failing.times.saturating_add(1), now);
-        let is_news = failing.last != failure;
-        failing.last = failure;
-        is_news
+        failing.told.len() < MOST_WAYS && failing.told.insert(failure.to_string())
     }
 
     /// It went well. Returns what is over by that, if anything is.
@@ -167,17 +170,10 @@ mod tests {
         assert_eq!(failures.over(), None);
         assert_eq!(
             ["a", "a", "b", "b", "a"].map(|failure| failures.is_news(&failure)),
-            [true, false, true, false, true]
+            [true, false, true, false, false]
         );
         assert_eq!(failures.over().unwrap().failures, 5);
         assert_eq!(failures.over(), None);
         assert!(failures.is_news(&"a"), "after it went well, the same is news again");
-    }
-
-    #[test]
-    fn what_is_never_logged_can_be_written_as_directives() {
-        for directive in NOT_LOGGED {
-            directive.parse::<tracing_subscriber::filter::Directive>().unwrap();
-        }
     }
 }

@@ -111,6 +111,14 @@ func compare(old, now *crd) []string {
 		if version.Subresources != nil && !reflect.DeepEqual(version.Subresources, next.Subresources) {
 			tell(" "+version.Name, result{Name: "subresources", Errors: []string{"others than before"}})
 		}
+		for _, column := range version.AdditionalPrinterColumns {
+			isIt := func(other apiextensions.CustomResourceColumnDefinition) bool {
+				return other.Name == column.Name && other.JSONPath == column.JSONPath
+			}
+			if !slices.ContainsFunc(next.AdditionalPrinterColumns, isIt) {
+				tell(" "+version.Name, result{Name: "columns", Errors: []string{column.Name + " is gone, or another one"}})
+			}
+		}
 		fields := validations.FlattenCRDVersion(*next)
 		for path, results := range validations.CompareVersions(version, *next, config.EnforcementPolicyNone, ofFields()...) {
 			// That a field is gone has been said.

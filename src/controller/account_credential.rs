@@ -1,0 +1,77 @@
+//! The credential of the account resource: read from its Secret, and handed to the account.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::{Context, Error, words};
+use crate::account::{Account, Setup};
+use crate::api::DataFastAccount;
+use crate::datafast::{Client, RawKey};
+
+/// Whether the account belongs to the operator of other namespaces: neither its users nor its credential are here.
+pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Result<bool, Error> {
+    if ctx.settings.watch_namespaces.is_empty() {
+        return Ok(false);
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.settings.namespace);
+    match secrets.get_opt(&resource.spec.credentials_secret_ref.name).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(true),
+        other => Ok(other?.is_none()),
+    }
+}
+
+/// Reads the credential and hands it to the account. Returns whether it is another one than before.
+pub(super) async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<bool, Error> {
+    let base_url = resource.base_url();
+    let reference = &resource.spec.credentials_secret_ref;
+    let namespace = &ctx.settings.namespace;
+    let (name, key) = (&reference.name, resource.credentials_key());
+    if base_url.starts_with("http://") && !ctx.settings.allow_plain_http {
+        let why = format!(
+            "spec.baseUrl {base_url} would send the credential in clear text: use https://, or run the operator with --allow-plain-http"
+        );
+        account.disconnect(Setup::NoTransport(why));
+        return Ok(false);
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let read = match secrets.get_opt(name).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Err(format!(
+            "Secret {name:?} in namespace {namespace:?} can't be read: {}",
+            words(&kube::Error::Api(refusal))
+        )),
+        other => Ok(other?),
+    };
+    let credential = match read {
+        Err(why) => Err(why),
+        Ok(None) => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
+        Ok(Some(secret)) => match secret.data.unwrap_or_default().remove(key) {
+            None => Err(format!("Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there")),
+            Some(bytes) => parse_credential(bytes.0).ok_or_else(|| {
+                format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} is empty, or no token: put a DataFast token there")
+            }),
+        },
+    };
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(why) => {
+            account.disconnect(Setup::NoCredential(why));
+            return Ok(false);
+        }
+    };
+    let version = credential.fingerprint(base_url);
+    let observer = ctx.metrics.clone();
+    let new = || Client::new(base_url, credential, observer);
+    match account.connect(new, version, base_url) {
+        Ok(is_new) => Ok(is_new),
+        Err(error) => {
+            account.disconnect(Setup::NoTransport(error.to_string()));
+            Ok(false)
+        }
+    }
+}
+
+/// White space around it is the commonest mistake of `kubectl create secret --from-file`, and never part of a token.
+fn parse_credential(bytes: Vec<u8>) -> Option<RawKey> {
+    let text = secrecy::zeroize::Zeroizing::new(String::from_utf8(bytes).ok()?);
+    RawKey::parse(text.trim().to_owned()).ok()
+}
