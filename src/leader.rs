@@ -22,6 +22,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::names;
+use crate::causes::with_causes;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over, millis};
 
@@ -46,7 +47,7 @@ impl Leadership {
         Self::default()
     }
 
-    /// Whether the lease is still surely held. Asked right before a token is issued.
+    /// Whether the lease is still surely held. Asked right before a token is issued or revoked.
     pub fn may_act(&self) -> bool {
         self.deadline().is_none_or(|deadline| Instant::now() < deadline)
     }
@@ -135,10 +136,14 @@ impl Candidate {
         let attempt = tokio::time::timeout(limit, attempt);
         let claim = attempt.await.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())));
         match &claim {
-            Err(error) if self.failures.is_news(error) => {
-                tracing::warn!(%error, "the lease could not be read or written: it is tried again");
+            Err(error) => {
+                let error = with_causes(error);
+                if self.failures.is_news(&error) {
+                    tracing::warn!(error, "the lease could not be read or written: it is tried again");
+                } else {
+                    tracing::debug!(error, "the lease could not be read or written again");
+                }
             }
-            Err(error) => tracing::debug!(%error, "the lease could not be read or written again"),
             Ok(_) => {
                 if let Some(Over { failures, lasted }) = self.failures.over() {
                     tracing::info!(failures, durationMs = millis(lasted), "the lease can be read and written again");
@@ -280,8 +285,12 @@ fn watch_over(leadership: Leadership) {
 }
 
 fn end(why: &'static str) -> ! {
-    // Where nobody takes the output, writing may never end: that must not keep the process.
-    std::thread::spawn(move || tracing::error!(why, "no longer the leader: the process ends at once"));
-    std::thread::sleep(WATCHDOG);
+    let (told, is_told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tracing::error!(why, "no longer the leader: the process ends at once");
+        let _ = told.send(());
+    });
+    // Where nobody takes the output, writing never ends: that must not keep the process.
+    let _ = is_told.recv_timeout(WATCHDOG);
     std::process::exit(LEASE_LOST);
 }

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod api;
+mod causes;
 pub mod clock;
 pub mod controller;
 pub mod datafast;

@@ -183,7 +183,11 @@ impl<'a> Work<'a> {
         let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
         self.call(async move {
             let start = Instant::now();
-            let answer = account.revoke(&collection, &token_id).await;
+            // Who no longer leads leaves it to the one that does.
+            let answer = match ctx.leadership.may_act() {
+                true => account.revoke(&collection, &token_id).await,
+                false => Err(CallError::NotSent),
+            };
             log_revoked(&token_id, cause, start.elapsed(), &answer);
             if note_revoked((&ctx, kind), &memory, &token_id, cause, &answer) {
                 let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };

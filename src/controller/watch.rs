@@ -19,6 +19,7 @@ use super::resource::{Kind, Managed, Shelf};
 use super::{Context, reconcile};
 use crate::account::{ResourceRef, Wakeup};
 use crate::api::names;
+use crate::causes::with_causes;
 use crate::telemetry::{Failures, Over, millis};
 
 /// All namespaces, or one of those that are looked after.
@@ -115,11 +116,11 @@ where
         match event {
             Err(error) => {
                 seen.failed(error);
-                if failures.is_news(error) {
-                    let missing = missing(error, namespace);
-                    tracing::warn!(%error, kind, namespace, missing, "a watch failed: it is taken up again");
+                let (missing, error) = (missing(error, namespace), with_causes(error));
+                if failures.is_news(&error) {
+                    tracing::warn!(error, kind, namespace, missing, "a watch failed: it is taken up again");
                 } else {
-                    tracing::debug!(%error, kind, namespace, "a watch failed again");
+                    tracing::debug!(error, kind, namespace, "a watch failed again");
                 }
             }
             // It begins with a list, which may still fail.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::RawKey;
 use super::error::{Effect, Error, quote};
+use crate::causes::with_causes;
 
 /// Where an answer does not tell its length.
 const FIRST_BUFFER: usize = 16 * 1024;
@@ -48,15 +49,7 @@ impl Failure {
 
 /// An HTTP client's error with its causes, without the URL.
 pub(super) fn reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        reason.push_str(": ");
-        reason.push_str(&error.to_string());
-        cause = error.source();
-    }
-    quote(&reason)
+    quote(&with_causes(&error.without_url()))
 }
 
 pub(super) fn authorization(key: &RawKey) -> Result<HeaderValue, Failure> {
