@@ -76,7 +76,7 @@ pub(crate) struct Plane {
 }
 
 /// More of them at once would be slower than one after the other.
-static PERMITS: Semaphore = Semaphore::const_new(4);
+static PERMITS: Semaphore = Semaphore::const_new(6);
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
 impl Plane {
