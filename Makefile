@@ -33,7 +33,7 @@ test: control-plane chart-test ## Every test
 	$(target)/debug/rights --runs $(target)/harness
 
 .PHONY: bench
-bench: control-plane ## How fast it is and what it costs: some 8 minutes, on a machine that does nothing else
+bench: control-plane ## How fast it is and what it costs: some 10 minutes, on a machine that does nothing else
 	cargo bench --bench table
 
 .PHONY: lint

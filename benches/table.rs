@@ -7,11 +7,15 @@
 #[path = "../tests/world/mod.rs"]
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use datafast_harness::{ControlPlane, Operator, condition, install};
+use datafast_operator::api::DataFastAccessToken;
 use datafast_sandbox::AccountOptions;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
     Api,
@@ -24,6 +28,8 @@ use world::{SYSTEM, Setup, World, start, unique};
 
 /// The default of `--lease-duration`.
 const LEASE: Duration = Duration::from_secs(15);
+/// The sandbox has no TLS; all else is as it is by default.
+const ARGS: [&str; 1] = ["--allow-plain-http"];
 const TAKE_OVERS: usize = 5;
 const ISSUES: usize = 20;
 /// As many accounts, with as many resources each.
@@ -38,37 +44,43 @@ async fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let cluster = std::sync::Arc::new(ControlPlane::start().await.unwrap());
+    let cluster = Arc::new(ControlPlane::start().await.unwrap());
     install(&cluster).await.unwrap();
-    // A cluster's replicas have no TLS to DataFast's stand-in, and else the defaults.
-    let args = ["--allow-plain-http"];
-    let mut leader = start(&cluster, None, &args).await;
+    let leader = start(&cluster, None, &ARGS).await;
     leads(&leader).await;
     let idle = Use::of(&leader);
-
-    println!("Issuing, one resource after the other ({ISSUES} times)");
     let w = World::on(cluster.clone(), roomy()).await;
     w.account_says("Connected").await;
-    let mut floor = Vec::new();
-    let mut issued = Vec::new();
-    for n in 0..ISSUES {
-        floor.push(least(&w, n).await);
-        issued.push(ready(&w, &format!("one-{n}")).await);
-    }
-    let floor = median(&mut floor);
-    println!("  floor: the same four writes and one request, and nothing else  {}", ms(floor));
-    println!(
-        "  kubectl apply until Ready                                      {}  {:.1} times the floor",
-        spread(&mut issued),
-        ratio(median(&mut issued), floor)
-    );
 
+    issue_one_by_one(&w).await;
+    let leader = take_over(&w, leader).await;
+    let many = issue_many(&cluster, &leader).await;
+    println!("Memory of a leader (resident)");
+    println!("  without resources              {:.1} MiB", idle.memory);
+    println!("  with {} resources            {:.1} MiB", ACCOUNTS * EACH, many.memory);
+    println!("  at its peak                    {:.1} MiB", many.peak);
+}
+
+async fn issue_one_by_one(w: &World) {
+    println!("Issuing, one resource after the other ({ISSUES} times)");
+    let (mut floor, mut issued) = (Vec::new(), Vec::new());
+    for n in 0..ISSUES {
+        floor.push(least(w, n).await);
+        issued.push(ready(w, &format!("one-{n}")).await);
+    }
+    let times = ratio(median(&mut issued), median(&mut floor));
+    println!("  floor: its writes and its request alone   {}", spread(&mut floor));
+    println!("  kubectl apply until Ready                 {}  {times:.1} times the floor", spread(&mut issued));
+}
+
+/// Has leaders end in all the ways there are. Returns the last.
+async fn take_over(w: &World, mut leader: Operator) -> Operator {
     println!("Take-over by a second replica (lease {LEASE:?}, {TAKE_OVERS} times)");
-    println!("  floor: a lease read and written                                {}", ms(lease_floor(&w).await));
+    println!("  floor: a lease read and written     {}", ms(lease_floor(w).await));
     for signal in ["SIGTERM", "SIGKILL", "SIGSTOP"] {
         let (mut leading, mut working) = (Vec::new(), Vec::new());
         for n in 0..TAKE_OVERS {
-            let standby = start(&cluster, None, &args).await;
+            let standby = start(&w.cluster, None, &ARGS).await;
             // A leader dies at any time between two renewals, which come every fifth of a lease.
             tokio::time::sleep(LEASE.mul_f64(rand::rng().random_range(0.2..0.4))).await;
             let began = Instant::now();
@@ -81,58 +93,54 @@ async fn main() {
             };
             let (took, ()) = tokio::join!(leads(&standby), end);
             leading.push(took);
-            ready(&w, &format!("after-{}-{n}", signal.to_lowercase())).await;
+            ready(w, &format!("after-{}-{n}", signal.to_lowercase())).await;
             working.push(began.elapsed());
             leader = standby;
         }
-        println!(
-            "  after {signal} another leads   {}  {:.2} of the lease at most",
-            spread(&mut leading),
-            ratio(*leading.iter().max().unwrap(), LEASE)
-        );
-        println!("  and has issued a key           {}", spread(&mut working));
+        let of_lease = ratio(*leading.iter().max().unwrap(), LEASE);
+        println!("  after {signal} another leads         {}  {of_lease:.2} of the lease at most", spread(&mut leading));
+        println!("  and has issued a key                {}", spread(&mut working));
     }
+    leader
+}
 
-    println!("{} resources of {ACCOUNTS} accounts", ACCOUNTS * EACH);
+/// What the operator uses with many resources, at rest.
+async fn issue_many(cluster: &Arc<ControlPlane>, leader: &Operator) -> Use {
+    println!("{} resources of {ACCOUNTS} accounts, at once", ACCOUNTS * EACH);
     let worlds: Vec<World> = stream::iter(0..ACCOUNTS).then(|_| World::on(cluster.clone(), roomy())).collect().await;
-    let before = Use::of(&leader);
-    let began = Instant::now();
-    stream::iter(worlds.iter().flat_map(|w| (0..EACH).map(move |n| (w, format!("agent-{n}")))))
-        .for_each_concurrent(8, |(w, name)| async move {
-            w.apply(&name, spec()).await;
-        })
-        .await;
-    println!("  kubectl apply of all           {:.1} s", began.elapsed().as_secs_f64());
-    for w in &worlds {
-        until("all are issued", || async {
-            let all = w.list().await.ok()?;
-            let ready =
-                all.iter().filter(|resource| condition(*resource, "Ready").is_some_and(|ready| ready.status == "True"));
-            (ready.count() == EACH).then_some(())
-        })
-        .await;
-    }
-    println!("  until all are Ready            {:.1} s", began.elapsed().as_secs_f64());
-    let busy = Use::of(&leader);
-    println!(
-        "  CPU of the operator            {:.1} ms each",
-        (busy.cpu - before.cpu) * 1000.0 / (ACCOUNTS * EACH) as f64
-    );
     let calls = || worlds.iter().map(|w| w.account.requests().len()).sum::<usize>();
-    println!("  requests to DataFast           {:.2} each", calls() as f64 / (ACCOUNTS * EACH) as f64);
+    let (before, began) = (Use::of(leader), Instant::now());
+    stream::iter(worlds.iter().flat_map(|w| (0..EACH).map(move |n| (w, format!("agent-{n}")))))
+        .for_each_concurrent(8, |(w, name)| async move { drop(w.apply(&name, spec()).await) })
+        .await;
+    println!("  floor: kubectl apply of all    {:.1} s", began.elapsed().as_secs_f64());
+    join_all(worlds.iter().map(all_are_ready)).await;
+    println!("  until all are Ready            {:.1} s", began.elapsed().as_secs_f64());
+    let each = (ACCOUNTS * EACH) as f64;
+    println!("  CPU of the operator            {:.1} ms each", (Use::of(leader).cpu - before.cpu) * 1000.0 / each);
+    println!("  requests to DataFast           {:.2} each", calls() as f64 / each);
+
+    // What it has begun comes to rest.
     tokio::time::sleep(REST).await;
-    let (from, calls_before) = (Use::of(&leader), calls());
+    let (before, calls_before) = (Use::of(leader), calls());
     tokio::time::sleep(REST).await;
-    let rest = Use::of(&leader);
-    println!("  at rest, CPU                   {:.1} millicores", (rest.cpu - from.cpu) * 1000.0 / REST.as_secs_f64());
+    let (rest, minutes) = (Use::of(leader), REST.as_secs_f64() / 60.0);
     println!(
-        "  at rest, requests to DataFast  {:.1} a minute for each account",
-        (calls() - calls_before) as f64 / ACCOUNTS as f64
+        "  at rest, CPU                   {:.1} millicores",
+        (rest.cpu - before.cpu) * 1000.0 / REST.as_secs_f64()
     );
-    println!("Memory of a leader (resident)");
-    println!("  without resources              {:.1} MiB", idle.memory);
-    println!("  with {} resources            {:.1} MiB", ACCOUNTS * EACH + ISSUES, rest.memory);
-    println!("  at its peak                    {:.1} MiB", rest.peak);
+    let a_minute = (calls() - calls_before) as f64 / ACCOUNTS as f64 / minutes;
+    println!("  at rest, requests to DataFast  {a_minute:.1} a minute for each account");
+    rest
+}
+
+async fn all_are_ready(w: &World) {
+    until("all are issued", || async {
+        let is_ready =
+            |resource: &DataFastAccessToken| condition(resource, "Ready").is_some_and(|ready| ready.status == "True");
+        (w.list().await.ok()?.iter().filter(|resource| is_ready(resource)).count() == EACH).then_some(())
+    })
+    .await;
 }
 
 fn spec() -> serde_json::Value {

@@ -115,9 +115,9 @@ impl Candidate {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {
-                    // What was not answered may have been written.
-                    if is_unsure && let Err(error) = self.give_up().await {
-                        tracing::warn!(%error, "the lease, if it is ours, could not be given up: it runs out by itself");
+                    // What was not answered may have been written. If it can't be given up now, it runs out by itself.
+                    if is_unsure {
+                        let _ = tokio::time::timeout(SOON, self.give_up()).await;
                     }
                     return None;
                 }

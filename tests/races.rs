@@ -146,7 +146,8 @@ async fn delete(w: &World, name: &str) {
 #[tokio::test]
 async fn many_resources_come_and_go_at_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let w = World::of(kind).await;
-    let names: Vec<_> = (1..=15).map(|n| format!("agent-{n}")).collect();
+    // In as many slots as a website has, a changed one needs a free one beside its own.
+    let names: Vec<_> = (1..=12).map(|n| format!("agent-{n}")).collect();
     let spec = json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } });
     join_all(names.iter().map(|name| w.apply(name, spec.clone()))).await;
     // A third is deleted before, during or after its issue.
@@ -162,8 +163,8 @@ async fn many_resources_come_and_go_at_once(#[values(AccessToken, WebsiteKey)] k
     }
     w.polls(2).await;
     let live = w.issued_tokens();
-    assert_eq!(live.len(), 10, "{:?}", live.iter().map(|token| (&token.name, &token.permissions)).collect::<Vec<_>>());
-    assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 10);
+    assert_eq!(live.len(), 8, "{:?}", live.iter().map(|token| (&token.name, &token.permissions)).collect::<Vec<_>>());
+    assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 8);
 }
 
 /// Deletes a resource in spite of its finalizer; or it was the API server's own race between a deletion and a new

@@ -99,7 +99,7 @@ async fn load(worlds: &[World; 2], over: &AtomicBool) {
     let seed = rand::random();
     println!("load of seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut resources: [Vec<Used>; 2] = Default::default();
+    let mut resources: [Vec<String>; 2] = Default::default();
     for n in 0.. {
         if over.load(Ordering::Relaxed) {
             return;
@@ -112,19 +112,19 @@ async fn load(worlds: &[World; 2], over: &AtomicBool) {
     }
 }
 
-async fn change(w: &World, resources: &mut Vec<Used>, n: usize, random: &mut StdRng) -> kube::Result<()> {
+async fn change(w: &World, resources: &mut Vec<String>, n: usize, random: &mut StdRng) -> kube::Result<()> {
     if resources.len() < AT_MOST {
         let name = format!("r{n}");
         let spec = json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } });
         let manifest = Patch::Apply(w.manifest(&name, spec));
         w.objects().patch(&name, &PatchParams::apply("user"), &manifest).await?;
-        resources.push(Used { name, lost: false });
+        resources.push(name);
         return Ok(());
     }
     let which = random.random_range(..resources.len());
-    let used = &mut resources[which];
-    let merge = async |patch| w.objects().patch(&used.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-    match random.random_range(0..8) {
+    let name = &resources[which];
+    let merge = async |patch| w.objects().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    match random.random_range(0..7) {
         0..3 => {
             merge(json!({ "metadata": { "annotations": { names::ROTATE: format!("{n}") } } })).await?;
         }
@@ -132,23 +132,12 @@ async fn change(w: &World, resources: &mut Vec<Used>, n: usize, random: &mut Std
             let permissions = [["goals:read"], ["analytics:read"], ["payments:read"]];
             merge(json!({ "spec": w.kind.spec(json!({ "permissions": permissions.choose(random) })) })).await?;
         }
-        // More than a few in an hour would be answered slowly, and rightly so.
-        5 if !used.lost => {
-            used.lost = true;
-            w.secrets().delete(&used.name, &DeleteParams::default()).await?;
-        }
         _ => {
-            let used = resources.swap_remove(which);
-            w.objects().delete(&used.name, &DeleteParams::default()).await?;
+            let name = resources.swap_remove(which);
+            w.objects().delete(&name, &DeleteParams::default()).await?;
         }
     }
     Ok(())
-}
-
-struct Used {
-    name: String,
-    /// Its Secret was deleted once.
-    lost: bool,
 }
 
 /// What happens under load.
