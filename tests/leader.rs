@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::world::{Plane, SYSTEM, Setup, WAIT, World, start};
+use crate::world::{Plane, SYSTEM, Setup, WAIT, World, start, start_with};
 
 /// The lease is long enough for a leader to keep it on a machine that is busy with other tests.
 const ARGS: [&str; 5] = ["--allow-plain-http", "--horizon", "2s", "--lease-duration", "10s"];
@@ -134,16 +134,16 @@ async fn every_flag_can_be_an_environment_variable() {
     let plane = Plane::take().await;
     let w = World::on(plane.cluster.clone(), Setup::default()).await;
     let elsewhere = w.neighbour().await;
-    let kubeconfig = plane.cluster.kubeconfig_operator(None).unwrap();
-    let options = datafast_harness::OperatorOptions::new(crate::world::binary(), kubeconfig)
-        .env("DATAFAST_ALLOW_PLAIN_HTTP", "true")
-        .env("DATAFAST_LEADER_ELECT", "false")
-        .env("DATAFAST_HORIZON", "2s")
-        .env("DATAFAST_CONCURRENCY", "2")
-        .env("DATAFAST_LOG_FORMAT", "text")
-        .env("DATAFAST_WATCH_NAMESPACES", format!("{},{}", w.namespace, elsewhere.namespace));
-    let operator = Operator::start(options).unwrap();
-    operator.wait_ready().await.unwrap();
+    let namespaces = format!("{},{}", w.namespace, elsewhere.namespace);
+    let environment = [
+        ("DATAFAST_ALLOW_PLAIN_HTTP", "true"),
+        ("DATAFAST_LEADER_ELECT", "false"),
+        ("DATAFAST_HORIZON", "2s"),
+        ("DATAFAST_CONCURRENCY", "2"),
+        ("DATAFAST_LOG_FORMAT", "text"),
+        ("DATAFAST_WATCH_NAMESPACES", &namespaces),
+    ];
+    let operator = start_with(&plane.cluster, None, &[], &environment).await;
     for world in [&w, &elsewhere] {
         world.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
         world.issued("agent").await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs};
 
-use datafast_harness::{ControlPlane, Operator, OperatorOptions, eventually, wait_gone};
+use datafast_harness::{ControlPlane, Operator, eventually, wait_gone};
 use datafast_operator::api::names;
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
 use rstest::rstest;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::{
     ARGS, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
-    WAIT, World, binary,
+    WAIT, World, start_with,
 };
 
 /// A line's fields. A name that is there twice is refused: it depends on the reader which of them counts.
@@ -231,11 +231,7 @@ async fn what_goes_on_failing_is_told_once() {
 
 /// Starts an operator that logs at a level of choice.
 async fn start_at(cluster: &ControlPlane, level: &str) -> Operator {
-    let kubeconfig = cluster.kubeconfig_operator(None).unwrap();
-    let options = OperatorOptions::new(binary(), kubeconfig).args(ARGS).env("RUST_LOG", level);
-    let operator = Operator::start(options).unwrap();
-    operator.wait_ready().await.unwrap();
-    operator
+    start_with(cluster, None, &ARGS, &[("RUST_LOG", level)]).await
 }
 
 /// Whoever looks for a defect sees more, but neither keys nor the same span twice.

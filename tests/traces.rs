@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
-use datafast_harness::{ControlPlane, Operator, OperatorOptions, wait_gone};
+use datafast_harness::{ControlPlane, Operator, wait_gone};
 use datafast_operator::api::names;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     logs::Line,
-    world::{ARGS, Plane, Setup, WAIT, World, binary},
+    world::{ARGS, Plane, Setup, WAIT, World, start_with},
 };
 
 /// Takes traces, and keeps them as they came.
@@ -59,15 +59,12 @@ impl Collector {
 
 /// Starts an operator that exports traces to this endpoint, so many milliseconds after they are made.
 pub(crate) async fn start_traced(cluster: &ControlPlane, endpoint: &str, delay: &str) -> Operator {
-    let kubeconfig = cluster.kubeconfig_operator(None).unwrap();
-    let options = OperatorOptions::new(binary(), kubeconfig)
-        .args(ARGS)
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_BSP_SCHEDULE_DELAY", delay)
-        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test");
-    let operator = Operator::start(options).unwrap();
-    operator.wait_ready().await.unwrap();
-    operator
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", delay),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+    ];
+    start_with(cluster, None, &ARGS, &environment).await
 }
 
 fn attributes(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
@@ -175,13 +172,9 @@ async fn a_collector_that_takes_nothing_disturbs_nobody(#[values(false, true)] l
 #[tokio::test]
 async fn what_can_not_be_exported_is_told_and_the_rest_works() {
     let plane = Plane::take().await;
-    let kubeconfig = plane.cluster.kubeconfig_operator(None).unwrap();
-    let options = OperatorOptions::new(binary(), kubeconfig)
-        .args(ARGS)
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
-        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-    let operator = Operator::start(options).unwrap();
-    operator.wait_ready().await.unwrap();
+    let environment =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+    let operator = start_with(&plane.cluster, None, &ARGS, &environment).await;
     let lines: Vec<_> = operator.logs().lines().map(Line::read).collect();
     let told: Vec<_> = lines.iter().filter(|line| line.text("message") == "no traces are exported").collect();
     assert!(told.len() == 1 && told[0].text("error").contains("http/protobuf"), "{lines:#?}");

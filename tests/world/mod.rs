@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
-pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, shared_get_as, start};
+pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, shared_get_as, start, start_with};
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
 pub(crate) use workload::workload;

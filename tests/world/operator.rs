@@ -62,8 +62,20 @@ pub(crate) async fn shared_operator() -> &'static Operator {
 
 /// Starts an operator under its own identity, and waits until it is ready. `server`: in place of the API server.
 pub(crate) async fn start(cluster: &ControlPlane, server: Option<&str>, args: &[&str]) -> Operator {
+    start_with(cluster, server, args, &[]).await
+}
+
+/// As [`start`], with these variables in its environment.
+pub(crate) async fn start_with(
+    cluster: &ControlPlane,
+    server: Option<&str>,
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> Operator {
     let kubeconfig = cluster.kubeconfig_operator(server).unwrap();
-    let operator = Operator::start(OperatorOptions::new(binary(), kubeconfig).args(args.iter().copied())).unwrap();
+    let options = OperatorOptions::new(binary(), kubeconfig).args(args.iter().copied());
+    let options = environment.iter().fold(options, |options, (name, value)| options.env(*name, *value));
+    let operator = Operator::start(options).unwrap();
     operator.wait_ready().await.unwrap();
     operator
 }
