@@ -35,6 +35,7 @@ mod rotation_clock;
 mod scope;
 mod secrecy;
 mod shutdown;
+mod slow;
 mod storms;
 mod telemetry;
 mod tenants;

@@ -15,10 +15,10 @@ use datafast_operator::datafast::{RawKey, Token, TokenId};
 use datafast_operator::issue::allow::Standing;
 use datafast_operator::issue::decide::{Action, RevokeCause, decide};
 use datafast_operator::issue::facts::{Mirror, facts};
+use datafast_operator::issue::local::{Held, Local, Preflight, Proof, Unsent};
 use datafast_operator::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
 use datafast_operator::issue::observed::{
-    AccountView, Desired, Gate, Held, Local, Names, Observed, Preflight, Proof, Rotation, SecretFacts, SecretOwner,
-    SecretView, StatusRecord, Unsent,
+    AccountView, Desired, Gate, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use datafast_operator::issue::queue::Slots;
 use datafast_operator::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
@@ -477,7 +477,7 @@ impl Protocol {
                 Plan::Mirror(status)
             }
             Action::Claim => Plan::Claim,
-            Action::Record { again, cause, keep, rolls } => {
+            Action::Record { again, cause, keep, rolls, .. } => {
                 Plan::Record { again: again.as_ref().map(number), cause, keep, rolls: rolls.as_ref().map(number_of) }
             }
             Action::Send { nonce, rolls, .. } => Plan::Send(number(&nonce), rolls.as_ref().map(number_of)),

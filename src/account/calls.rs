@@ -14,8 +14,10 @@ use crate::lock::lock;
 /// A call that got no answer to act on.
 #[derive(Debug)]
 pub enum CallError {
-    /// It was not sent: the account is closed or has no slot, or it would have been sent too late.
+    /// It was not sent: the account is closed or has no slot, or this process may not act any more.
     NotSent,
+    /// It was not sent: its turn did not come before its deadline.
+    TooLate,
     /// DataFast's answer.
     DataFast(Error),
 }
@@ -146,11 +148,13 @@ impl Account {
         may_send: impl Fn() -> bool,
         collection: &'a Collection,
     ) -> Result<(Arc<Client>, Turn<'a>), CallError> {
-        let entered = self.enter(collection).await?;
-        if Instant::now() >= deadline || !may_send() {
-            return Err(CallError::NotSent);
+        let entered = tokio::time::timeout_at(deadline.into(), self.enter(collection)).await;
+        let entered = entered.map_err(|_| CallError::TooLate)??;
+        match (may_send(), Instant::now() < deadline) {
+            (false, _) => Err(CallError::NotSent),
+            (true, false) => Err(CallError::TooLate),
+            (true, true) => Ok(entered),
         }
-        Ok(entered)
     }
 
     /// Waits for a turn.

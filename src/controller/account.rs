@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 use super::observe::status_record;
 use super::resource::Managed;
 use super::watch::Progress;
-use super::{Context, Error, account_credential, account_status, pauses, status};
+use super::{Context, Error, LONGEST_PAUSE, account_credential, account_status, answered, pauses, status};
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
 use crate::datafast::TokenId;
 use crate::issue::allow::Allow;
 use crate::issue::facts::last_used;
-use crate::issue::observed::{Gate, Local};
+use crate::issue::local::Local;
+use crate::issue::observed::Gate;
 use crate::issue::queue::{Priority, Waiting};
 use crate::issue::snapshot::{Listed, Snapshot};
 use crate::issue::superseded::is_after;
@@ -34,7 +35,6 @@ use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
 pub(super) const KIND: &str = "DataFastAccount";
-const LIMIT: Duration = Duration::from_secs(120);
 /// A deletion that waits for resources is looked at this often.
 const STILL_IN_USE: Duration = Duration::from_secs(5);
 
@@ -66,7 +66,7 @@ pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountCon
         () = cx.stop.cancelled() => return Ok(Requeue::await_change()),
     }
     let start = Instant::now();
-    let outcome = tokio::time::timeout(LIMIT, look(&resource, &cx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
+    let outcome = look(&resource, &cx).await;
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
         let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_looks).over();
@@ -87,7 +87,7 @@ pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<Accou
         tracing::debug!(kind = KIND, name, account = name, %error, "looks at the account again");
     }
     let pause = if is_conflict { pauses().next() } else { pauses().nth(4) };
-    Requeue::requeue(pause.unwrap_or(LIMIT))
+    Requeue::requeue(pause.unwrap_or(LONGEST_PAUSE))
 }
 
 async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue, Error> {
@@ -98,10 +98,11 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     let may_have_more = !cx.unseen().is_empty();
     let users = ctx.users_of(&name);
     let deleting = resource.metadata.deletion_timestamp.is_some();
-    if users.is_empty() && !account.is_in_use() && account_credential::is_foreign(resource, ctx).await? {
+    if users.is_empty() && !account.is_in_use() && answered(account_credential::is_foreign(resource, ctx)).await? {
         return Ok(Requeue::await_change());
     }
-    let Some(resource) = &keep(resource, ctx, &account, !users.is_empty(), may_have_more).await? else {
+    let kept = keep(resource, ctx, &account, !users.is_empty(), may_have_more);
+    let Some(resource) = &answered(kept).await? else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
@@ -109,7 +110,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
     if account.set_limits(allow(resource), resource.token_limit(), resource.metadata.generation) {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
-    if account_credential::connect(resource, ctx, &account).await? {
+    if answered(account_credential::connect(resource, ctx, &account)).await? {
         // What was refused to the old credential may be granted to the new one.
         for user in &users {
             if let Some(memory) = ctx.memories.known(user.uid()) {
@@ -146,7 +147,7 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
             wake_stirred(&account, concerned, &snapshot, ctx.now());
         }
     }
-    account_status::write(resource, cx, &report, &users).await?;
+    answered(account_status::write(resource, cx, &report, &users)).await?;
     let poll = resource.poll_interval();
     let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))

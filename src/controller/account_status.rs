@@ -96,16 +96,16 @@ pub(super) async fn write(
     for token in appeared {
         let (id, display_key) = (&token.token_id, &token.display_key);
         tracing::warn!(tokenId = id, displayKey = display_key, "an unclaimed token appeared");
-        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", unclaimed_note(&token)).await;
+        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", unclaimed_note(&token));
     }
     if reason_before != Some(reason) {
         let (before, detail) = (reason_before, &message);
         if ready {
             tracing::info!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.normal(&resource.object_ref(&()), reason, message).await;
+            ctx.events.normal(&resource.object_ref(&()), reason, message);
         } else {
             tracing::warn!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.warning(&resource.object_ref(&()), reason, message).await;
+            ctx.events.warning(&resource.object_ref(&()), reason, message);
         }
     }
     Ok(())

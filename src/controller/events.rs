@@ -1,19 +1,31 @@
 //! Events: what happened, for the people who read `kubectl describe`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
-use super::Settings;
+use super::{ANSWER_LIMIT, Settings};
 use crate::api::names;
 
 /// Kubernetes takes notes of up to 1 kB.
 const NOTE_LENGTH: usize = 1000;
+/// Events on their way at once. Where the API server is so slow that more would be, the rest is left out.
+const MOST_UNDER_WAY: usize = 256;
+/// At the end of the process, those on their way get so long.
+const FINISH: Duration = Duration::from_secs(2);
 
-/// Publishes events. One that cannot be published is logged, and holds back nothing.
+/// Publishes events, beside what is done: an event that cannot be published, or not soon, holds back nothing.
 pub(crate) struct Events {
     recorder: Recorder,
+    under_way: Arc<Semaphore>,
+    tasks: TaskTracker,
     /// Kubernetes has those about objects without a namespace in the namespace `default`, where an operator of some
     /// namespaces has no rights.
     about_accounts: bool,
@@ -23,20 +35,27 @@ impl Events {
     pub(crate) fn new(client: Client, settings: &Settings) -> Self {
         let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.instance.clone()) };
         let about_accounts = settings.watch_namespaces.is_empty();
-        Self { recorder: Recorder::new(client, reporter), about_accounts }
+        let under_way = Arc::new(Semaphore::new(MOST_UNDER_WAY));
+        Self { recorder: Recorder::new(client, reporter), under_way, tasks: TaskTracker::new(), about_accounts }
+    }
+
+    /// Waits a little for those on their way.
+    pub(crate) async fn finish(&self) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(FINISH, self.tasks.wait()).await;
     }
 
     /// Something went as it should.
-    pub(crate) async fn normal(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Normal, reason, note).await;
+    pub(crate) fn normal(&self, about: &ObjectReference, reason: &'static str, note: String) {
+        self.publish(about, EventType::Normal, reason, note);
     }
 
     /// Something that a person should know of.
-    pub(crate) async fn warning(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Warning, reason, note).await;
+    pub(crate) fn warning(&self, about: &ObjectReference, reason: &'static str, note: String) {
+        self.publish(about, EventType::Warning, reason, note);
     }
 
-    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, mut note: String) {
+    fn publish(&self, about: &ObjectReference, type_: EventType, reason: &'static str, mut note: String) {
         if about.namespace.is_none() && !self.about_accounts {
             return;
         }
@@ -47,8 +66,19 @@ impl Events {
         let words = Sha256::digest(note.as_bytes());
         let action = format!("{reason}-{:02x}{:02x}{:02x}{:02x}", words[0], words[1], words[2], words[3]);
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::debug!(%error, reason, "an event could not be published");
-        }
+        let Ok(permit) = self.under_way.clone().try_acquire_owned() else {
+            tracing::debug!(reason, "an event is left out: too many are on their way");
+            return;
+        };
+        let (recorder, about) = (self.recorder.clone(), about.clone());
+        let publish = async move {
+            match tokio::time::timeout(ANSWER_LIMIT, recorder.publish(&event, &about)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, reason, "an event could not be published"),
+                Err(_) => tracing::debug!(reason, "an event could not be published in time"),
+            }
+            drop(permit);
+        };
+        self.tasks.spawn(publish.in_current_span());
     }
 }

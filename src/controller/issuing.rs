@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::memory::Memory;
@@ -14,8 +14,9 @@ use super::{Error, words};
 use crate::account::{Account, CallError};
 use crate::api::names;
 use crate::datafast::{self, Collection, Effect, Issued, NewToken, RawKey, TokenId};
+use crate::issue::local::{Held, LateCause, Preflight, Rejected, Unsent};
 use crate::issue::marker::{Marker, Nonce};
-use crate::issue::observed::{Desired, Held, Preflight, Rejected, Unsent};
+use crate::issue::observed::Desired;
 use crate::issue::record::{Attempt, Cause, Log, Requests, SecretRecord};
 use crate::lock::lock;
 use crate::telemetry::millis;
@@ -23,47 +24,64 @@ use crate::telemetry::millis;
 /// A key of the length of DataFast's, for dry runs.
 const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
 
+/// What an attempt is recorded with, beside its nonce.
+pub(super) struct NewAttempt {
+    pub(super) at: Timestamp,
+    pub(super) cause: Cause,
+    pub(super) rolls: Option<TokenId>,
+}
+
 impl Work<'_> {
     /// The record, and at the same time the dry run of what it is for.
     pub(super) async fn record(
         &mut self,
         again: Option<Nonce>,
-        cause: Cause,
         keep: Vec<Attempt>,
-        rolls: Option<TokenId>,
+        new: NewAttempt,
     ) -> Result<(), Error> {
+        let NewAttempt { at, cause, rolls } = new;
         let nonce = again.unwrap_or_else(|| Nonce::from_random(rand::random()));
+        let requests = desired(&*self.resource).requests;
+        let attempt = Attempt { nonce: nonce.clone(), at, cause, requests, rolls };
         let mut log = Log(keep);
-        log.0.push(Attempt {
-            nonce: nonce.clone(),
-            at: self.ctx.now(),
-            cause,
-            requests: desired(&*self.resource).requests,
-            rolls,
-        });
+        log.0.push(attempt.clone());
+        // Before its answer: where that is lost, a watch may still show that the attempt was recorded.
+        lock(&self.memory).local.unsent = Some(Unsent { nonce: nonce.clone(), preflight: Preflight::Unknown });
+        let start = self.ctx.now();
         let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: log.write() } });
         let (patched, preflight) = tokio::join!(self.patch_metadata(metadata), self.preflight());
         self.take_over(patched)?;
-        lock(&self.memory).local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
+        let now = self.ctx.now();
+        let is_first = {
+            let mut memory = lock(&self.memory);
+            memory.local.recorded(&attempt, now.duration_since(start), now, self.ctx.horizon());
+            memory.announces(&nonce)
+        };
+        if is_first {
+            self.announce(cause);
+        }
         self.note_preflight(preflight?);
+        Ok(())
+    }
+
+    /// Why a token is issued in place of one that was there: once for each attempt.
+    fn announce(&self, cause: Cause) {
         let former = self.resource.status().and_then(|status| status.token_id.as_deref());
         match cause {
             Cause::Vanished => {
                 tracing::warn!(tokenId = former, "the token was deleted at DataFast: a new one is issued");
-                self.warn("TokenVanished", "It was deleted at DataFast: a new one is issued").await;
+                self.warn("TokenVanished", "It was deleted at DataFast: a new one is issued");
             }
             Cause::KeyLost => {
                 let secret = self.resource.secret_name();
                 tracing::warn!(tokenId = former, secret, "the Secret or its key is gone: a new one is issued");
                 let note = format!(
-                    "Secret {:?} was deleted, or its key is no longer the one that DataFast knows: a new one is issued",
-                    self.resource.secret_name()
+                    "Secret {secret:?} was deleted, or its key is no longer the one that DataFast knows: a new one is issued"
                 );
-                self.warn("KeyLost", &note).await;
+                self.warn("KeyLost", &note);
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// Dry-runs the Secret as it will be.
@@ -100,7 +118,7 @@ impl Work<'_> {
     }
 
     /// Sends the request.
-    pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause, rolls: Option<TokenId>) {
+    pub(super) async fn send(&mut self, nonce: Nonce, cause: Cause, rolls: Option<TokenId>, by: Timestamp) {
         let Desired { scope, requests, .. } = desired(&*self.resource);
         let marker =
             Marker { cluster: self.ctx.cluster.clone(), owner: self.resource.owner_id(), nonce: nonce.clone() };
@@ -118,7 +136,7 @@ impl Work<'_> {
         let (spec_hash, kind, collection) = (scope.hash(), self.resource.kind(), self.resource.collection());
         self.call(async move {
             let start = Instant::now();
-            let deadline = start + ctx.settings.horizon / 4;
+            let deadline = start + Duration::try_from(by.duration_since(ctx.now())).unwrap_or_default();
             let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed();
             let answer = match &rolls {
                 None => account.create(&collection, &new, deadline, may_send).await,
@@ -134,7 +152,10 @@ impl Work<'_> {
                         ctx.metrics.issued(kind, cause.as_str());
                         take_in(&mut memory, issued, Sent { nonce, spec_hash, requests, rolls }, now);
                     }
-                    Err(error) => note_not_issued(&mut memory, error, Sent { nonce, spec_hash, requests, rolls }, now),
+                    Err(error) => {
+                        let sent = Sent { nonce, spec_hash, requests, rolls };
+                        note_not_issued(&mut memory, error, sent, start.elapsed(), now);
+                    }
                 }
             }
             // The resource may have been deleted by force meanwhile.
@@ -182,7 +203,7 @@ impl Work<'_> {
                     "the Secret holds a new key"
                 );
                 let note = format!("Key {display_key} is in Secret {secret:?}");
-                self.tell(if was_there { "Rotated" } else { "Issued" }, &note).await;
+                self.tell(if was_there { "Rotated" } else { "Issued" }, &note);
             }
             // It may be our own write, answered twice: what is there now tells.
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => self.read_secret().await?,
@@ -264,7 +285,7 @@ fn log_answer(cause: Cause, is_roll: bool, took: Duration, answer: &Result<Issue
             let may_exist = error.effect() != Effect::None;
             tracing::warn!(cause, durationMs = took, %error, mayExist = may_exist, "a request for a token failed");
         }
-        Err(CallError::NotSent) => {}
+        Err(CallError::NotSent | CallError::TooLate) => {}
     }
 }
 
@@ -278,6 +299,7 @@ struct Sent {
 
 fn take_in(memory: &mut Memory, issued: Issued, sent: Sent, now: Timestamp) {
     let Sent { nonce, spec_hash, requests, rolls } = sent;
+    memory.local.was_sent();
     // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
     // once would most likely get the same answer.
     let Some(key) = issued.key else {
@@ -312,11 +334,19 @@ pub(super) async fn give_up(account: &Account, collection: &Collection, token_id
 }
 
 /// An attempt that surely made no token can be used again; one that may have is looked for by list.
-fn note_not_issued(memory: &mut Memory, error: CallError, sent: Sent, now: Timestamp) {
+fn note_not_issued(memory: &mut Memory, error: CallError, sent: Sent, waited: Duration, now: Timestamp) {
     let Sent { nonce, spec_hash, rolls, .. } = sent;
     let effect = match &error {
         CallError::NotSent => Effect::None,
-        CallError::DataFast(error) => error.effect(),
+        CallError::TooLate => {
+            let waited = SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX);
+            memory.local.came_too_late(LateCause::Turn, waited, now);
+            Effect::None
+        }
+        CallError::DataFast(error) => {
+            memory.local.was_sent();
+            error.effect()
+        }
     };
     if effect == Effect::None {
         memory.local.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });

@@ -11,7 +11,8 @@ use super::pauses;
 use super::resource::Managed;
 use crate::clock::Clock;
 use crate::datafast::{RawKey, TokenId};
-use crate::issue::observed::{Local, Refused, Watched};
+use crate::issue::local::{Local, Refused, Watched};
+use crate::issue::marker::Nonce;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over};
 
@@ -34,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) failures: Failures,
     refusals: ExponentialBackoff,
     rejections: u32,
+    /// The attempt whose cause people have been told.
+    announced: Option<Nonce>,
     /// The resource was deleted without us.
     is_gone: bool,
 }
@@ -51,6 +54,7 @@ impl Default for Memory {
             failures: Failures::default(),
             refusals: pauses(),
             rejections: 0,
+            announced: None,
             is_gone: false,
         }
     }
@@ -102,6 +106,11 @@ impl Memory {
     pub(crate) fn refused(&mut self, message: String, now: Timestamp) -> Refused {
         let pause = self.refusals.next().unwrap_or_default();
         Refused { message, retry_at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// Whether people are to be told why there is this attempt: an attempt that is recorded again is no event.
+    pub(crate) fn announces(&mut self, nonce: &Nonce) -> bool {
+        self.announced.replace(nonce.clone()).as_ref() != Some(nonce)
     }
 
     /// The API server took a Secret.

@@ -99,8 +99,8 @@ pub(crate) enum Error {
     /// Somebody else changed the object: look again at once.
     #[error("{0} was changed by somebody else meanwhile")]
     Conflict(&'static str),
-    /// It took too long.
-    #[error("not done within {0:?}")]
+    /// The API server did not answer.
+    #[error("the API server did not answer within {0:?}")]
     TimedOut(Duration),
     /// The rules found no end. That would be a defect: it must not become a hot loop.
     #[error("not settled after {0} steps")]
@@ -120,11 +120,24 @@ impl Error {
     }
 }
 
+/// How long an answer of the API server is waited for. It ends requests itself after a minute: what takes longer is a proxy
+/// that is very slow, or a connection that is dead.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(150);
+
+/// One request to the API server, or some at once. The limit is for each, and not for all that a reconcile has to ask: an API
+/// server that is slow with each would otherwise have it begin anew for ever.
+pub(crate) async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(ANSWER_LIMIT, request).await.unwrap_or(Err(Error::TimedOut(ANSWER_LIMIT)))
+}
+
+/// Between tries of one object.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Pauses between tries of one object: 100 ms to a minute.
 pub(crate) fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(60))
+        .with_max_delay(LONGEST_PAUSE)
         .with_factor(2.0)
         .with_jitter()
         .without_max_times()

@@ -16,9 +16,10 @@ use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::allow::Standing;
+use crate::issue::local::Local;
 use crate::issue::marker::Marker;
 use crate::issue::observed::{
-    AccountView, Desired, Expiry, Local, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
+    AccountView, Desired, Expiry, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
 

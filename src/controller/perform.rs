@@ -9,6 +9,7 @@ use kube::api::Api;
 use serde_json::json;
 use tracing::Instrument;
 
+use super::issuing::NewAttempt;
 use super::memory::Memory;
 use super::observe::desired;
 use super::resource::Managed;
@@ -18,7 +19,7 @@ use crate::account::{Account, CallError, View};
 use crate::api::names;
 use crate::datafast::{self, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::Proof;
+use crate::issue::local::Proof;
 use crate::issue::queue::{Priority, Waiting};
 use crate::lock::lock;
 use crate::telemetry::millis;
@@ -84,12 +85,14 @@ impl<'a> Work<'a> {
         match action {
             Action::Rest | Action::Pause => {}
             Action::Claim => self.claim().await?,
-            Action::Record { again, cause, keep, rolls } => self.record(again, cause, keep, rolls).await?,
+            Action::Record { again, at, cause, keep, rolls } => {
+                self.record(again, keep, NewAttempt { at, cause, rolls }).await?;
+            }
             Action::Preflight => {
                 let preflight = self.preflight().await?;
                 self.note_preflight(preflight);
             }
-            Action::Send { nonce, cause, rolls } => self.send(nonce, cause, rolls).await,
+            Action::Send { nonce, cause, rolls, by } => self.send(nonce, cause, rolls, by).await,
             Action::LetGo => lock(&self.memory).let_go(),
             Action::Swap { record } => self.swap(record).await?,
             Action::Rewrite { record } => self.rewrite(record).await?,
@@ -163,7 +166,7 @@ impl<'a> Work<'a> {
                 }
                 // The account's gate may stay open: a refusal of this call says nothing of others.
                 Err(CallError::DataFast(error)) => memory.local.unproved = Some(memory.refused(error.to_string(), at)),
-                Err(CallError::NotSent) => {}
+                Err(CallError::NotSent | CallError::TooLate) => {}
             }
         })
         .await;
@@ -192,7 +195,7 @@ impl<'a> Work<'a> {
             if note_revoked((&ctx, kind), &memory, &token_id, cause, &answer) {
                 let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
                 let note = format!("Token {token_id}{key} was revoked: {}", cause.as_str());
-                ctx.events.normal(&about, reason, note).await;
+                ctx.events.normal(&about, reason, note);
             }
         })
         .await;
@@ -221,7 +224,7 @@ impl<'a> Work<'a> {
                 }
                 None => format!("Let go without DataFast, as asked by {}", names::ABANDON),
             };
-            self.warn("Abandoned", &note).await;
+            self.warn("Abandoned", &note);
         }
         let others: Vec<_> =
             self.resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_REVOKE).collect();
@@ -237,12 +240,12 @@ impl<'a> Work<'a> {
         Ok(Performed::Gone)
     }
 
-    pub(super) async fn tell(&self, reason: &str, note: &str) {
-        self.ctx.events.normal(&self.resource.object_reference(), reason, note.to_owned()).await;
+    pub(super) fn tell(&self, reason: &'static str, note: &str) {
+        self.ctx.events.normal(&self.resource.object_reference(), reason, note.to_owned());
     }
 
-    pub(super) async fn warn(&self, reason: &str, note: &str) {
-        self.ctx.events.warning(&self.resource.object_reference(), reason, note.to_owned()).await;
+    pub(super) fn warn(&self, reason: &'static str, note: &str) {
+        self.ctx.events.warning(&self.resource.object_reference(), reason, note.to_owned());
     }
 }
 
@@ -254,7 +257,7 @@ fn log_revoked(token_id: &TokenId, cause: RevokeCause, took: Duration, answer: &
         Err(CallError::DataFast(error)) => {
             tracing::warn!(tokenId = token_id, cause, durationMs = took, %error, "a token could not be revoked");
         }
-        Err(CallError::NotSent) => {}
+        Err(CallError::NotSent | CallError::TooLate) => {}
     }
 }
 

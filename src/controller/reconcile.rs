@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::observe::{Scene, desired};
 use super::perform::{Performed, Work};
 use super::resource::Managed;
-use super::{Context, Error, status, words};
+use super::{Context, Error, LONGEST_PAUSE, answered, status, words};
 use crate::account::{Setup, Waits};
 use crate::api::KeyStatus;
 use crate::datafast::TokenId;
@@ -23,11 +23,8 @@ use crate::issue::verdict::{Reason, Verdict};
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
-/// A look that takes longer is ended; a request to DataFast that it began goes on by itself.
-const LIMIT: Duration = Duration::from_secs(120);
 /// More than any resource needs: issuing takes four steps, and each token to be revoked one.
 const MOST_STEPS: usize = 64;
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Reading the Secret is forbidden: asked again this much later.
 const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
@@ -37,7 +34,7 @@ const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 ))]
 pub(super) async fn reconcile(resource: Arc<dyn Managed>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let (kind, start) = (resource.kind(), Instant::now());
-    let outcome = tokio::time::timeout(LIMIT, look(resource, &ctx)).await.unwrap_or(Err(Error::TimedOut(LIMIT)));
+    let outcome = look(resource, &ctx).await;
     ctx.metrics.reconciled(kind, start.elapsed());
     outcome
 }
@@ -90,13 +87,13 @@ async fn look(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Err
     }
     let secrets = Api::namespaced(ctx.client.clone(), resource.namespace());
     let mut work = Work::new(ctx, resource, memory, account, secrets);
-    match work.read_secret().await {
+    match answered(work.read_secret()).await {
         Err(Error::Kubernetes(kube::Error::Api(refusal))) if refusal.is_forbidden() => {
             return secret_unreadable(&mut work, &words(&kube::Error::Api(refusal))).await;
         }
         other => other?,
     }
-    work.read_namespace().await?;
+    answered(work.read_namespace()).await?;
     for _ in 0..MOST_STEPS {
         if lock(&work.memory).is_gone() {
             return Ok(Requeue::await_change());
@@ -112,13 +109,13 @@ async fn look(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Err
                             "Token {display_key} was used after another took its place: a consumer still has the old key"
                         );
                         tracing::warn!(tokenId = %token_id, displayKey = display_key, "a former token was used again");
-                        work.warn("OldTokenStillInUse", &note).await;
+                        work.warn("OldTokenStillInUse", &note);
                     }
                 }
                 return Ok(rest(&work, decision, seen));
             }
             Action::Pause => return Ok(rest(&work, decision, seen)),
-            action => match work.perform(action).await? {
+            action => match answered(work.perform(action)).await? {
                 Performed::Goes => {}
                 Performed::Gone => {
                     ctx.memories.forget(&uid);
@@ -227,7 +224,8 @@ async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: KeyStatus) ->
     let used = old.last_used_at != new.last_used_at;
     let before = status::ready_reason(&old.conditions);
     let is_news = Some(verdict.reason.as_str()) != before;
-    let Some(written) = work.resource.write_status(&work.ctx.client, new).await? else { return Ok(()) };
+    let write = work.resource.write_status(&work.ctx.client, new);
+    let Some(written) = answered(write).await? else { return Ok(()) };
     work.resource = {
         let mut memory = lock(&work.memory);
         if used {
@@ -239,7 +237,7 @@ async fn write_status(work: &mut Work<'_>, verdict: &Verdict, new: KeyStatus) ->
         let (ready, reason, detail) = (verdict.ready, verdict.reason.as_str(), &verdict.message);
         if verdict.reason.is_warning() {
             tracing::warn!(ready, reason, before, detail, "Ready has another reason");
-            work.warn(reason, detail).await;
+            work.warn(reason, detail);
         } else {
             tracing::info!(ready, reason, before, detail, "Ready has another reason");
         }

@@ -12,8 +12,9 @@ use super::{Error, pauses, words};
 use crate::api::{RolloutTarget, names};
 use crate::lock::lock;
 
-/// What else is to be done for the resource does not wait for longer.
-const LIMIT: Duration = Duration::from_secs(20);
+/// What else is to be done for the resource does not wait for longer. It is less than [`super::ANSWER_LIMIT`], past which all
+/// workloads would be tried again because of one.
+const LIMIT: Duration = Duration::from_secs(130);
 /// After the first, with pauses of 3 seconds in all.
 const TRIES: usize = 5;
 
@@ -42,12 +43,12 @@ impl Work<'_> {
                 Outcome::Restarted => {
                     tracing::info!(workload, "restarted a workload: its Secret has a new key");
                     let note = format!("{workload} was restarted for the new key in its Secret");
-                    self.tell("RolloutRestarted", &note).await;
+                    self.tell("RolloutRestarted", &note);
                 }
                 Outcome::Refused(why) => {
                     tracing::warn!(workload, why, "a workload could not be restarted");
                     let note = format!("{workload} could not be restarted, and may go on with the old key: {why}");
-                    self.warn("RolloutRestartFailed", &note).await;
+                    self.warn("RolloutRestartFailed", &note);
                 }
             }
         }

@@ -214,6 +214,7 @@ async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     ctx.requests.wait().await;
+    ctx.events.finish().await;
 }
 
 async fn run_accounts(

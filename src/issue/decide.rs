@@ -36,6 +36,8 @@ pub enum Action {
     Record {
         /// The attempt to write again with a new time; none: a new nonce.
         again: Option<Nonce>,
+        /// [`Attempt::at`].
+        at: Timestamp,
         /// Why a token is issued.
         cause: Cause,
         /// What stays in the log before it.
@@ -53,6 +55,8 @@ pub enum Action {
         cause: Cause,
         /// The token that is to get another key; none: a new token.
         rolls: Option<TokenId>,
+        /// Not later than this.
+        by: Timestamp,
     },
     /// Forget the key that this process holds: its token stays, and gets another one.
     LetGo,

@@ -2,7 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observed::{Observed, Proof, SecretFacts, SecretOwner, SecretView};
+use super::local::Proof;
+use super::observed::{Observed, SecretFacts, SecretOwner, SecretView};
 use super::record::Scope;
 use super::snapshot::Listed;
 use crate::datafast::{RawKey, TokenId};

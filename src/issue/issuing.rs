@@ -1,11 +1,11 @@
 //! Issuing: what must be true before a request is sent, and what the Secret's record says once it holds the key.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Action, Decision, RevokeCause, Wake};
+use super::local::{Held, LateCause, Preflight, Unsent};
 use super::look::Look;
 use super::marker::Nonce;
-use super::observed::{Held, Preflight, Unsent};
 use super::queue::{Priority, Waiting};
 use super::record::{Attempt, Cause, Previous, Request, Requests, SecretRecord};
 use super::snapshot::{Listed, Snapshot};
@@ -138,8 +138,8 @@ pub(super) fn may_send(look: &Look<'_>) -> bool {
 }
 
 fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {
-    let Some((unsent, _)) = unsent(look) else {
-        return look.act(record(look, None, cause));
+    let Some((unsent, current)) = unsent(look) else {
+        return too_late(look).or_else(|| look.act(record(look, None, cause)));
     };
     match &unsent.preflight {
         Preflight::Refused(refused) if look.now < refused.retry_at => {
@@ -149,18 +149,42 @@ fn issue(look: &Look<'_>, cause: Cause) -> Option<Decision> {
         }
         Preflight::Refused(_) | Preflight::Unknown => look.act(Action::Preflight),
         Preflight::Passed if may_send(look) => {
-            look.act(Action::Send { nonce: unsent.nonce.clone(), cause, rolls: look.rolls.cloned() })
+            let by = current.send_by(look.seen.horizon);
+            look.act(Action::Send { nonce: unsent.nonce.clone(), cause, rolls: look.rolls.cloned(), by })
         }
         // The horizon is counted from the recorded time: an old entry would be given up before its request ends. And an
         // entry tells what is asked for.
-        Preflight::Passed => look.act(record(look, Some(unsent.nonce.clone()), cause)),
+        Preflight::Passed => too_late(look).or_else(|| look.act(record(look, Some(unsent.nonce.clone()), cause))),
     }
 }
 
-/// Whether an attempt was recorded so lately that its request ends well within the horizon.
+/// Whether the attempt was recorded again and again, and grew too old each time before its request could be sent.
+fn too_late(look: &Look<'_>) -> Option<Decision> {
+    let late = look.seen.local.late.as_ref().filter(|late| look.now < late.retry_at)?;
+    let took = SignedDuration::from_secs(late.took.as_secs());
+    let why = match late.cause {
+        LateCause::ApiServer => format!(
+            "The API server took {took:#} to record the request for the token: sent so late, a lost answer could leave a token behind. Find out what slows the API server down, such as an admission webhook that does not answer"
+        ),
+        LateCause::Turn => format!(
+            "The request for the token waited {took:#} for its turn among the account's calls, and was not sent so late: DataFast's answers are slow"
+        ),
+    };
+    look.wait(look.at_work(), format!("{why}. It is tried again at {:.0}", late.retry_at), Wake::at(late.retry_at))
+}
+
+/// Whether a request that is sent now ends well within the horizon of its attempt. An attempt is recorded ahead of its time
+/// by a horizon at most; further ahead, the clock was set back since.
 fn is_fresh(look: &Look<'_>, attempt: &Attempt) -> bool {
-    let age = look.now.duration_since(attempt.at);
-    !age.is_negative() && age <= look.seen.horizon / 4
+    let horizon = look.seen.horizon;
+    look.now <= attempt.send_by(horizon) && attempt.at.duration_since(look.now) <= horizon
+}
+
+/// The time as of which an attempt is recorded. Where the last one came too late, as much is added as that took: an attempt
+/// whose time is yet to come makes others wait for longer, and never for less.
+fn recorded_at(look: &Look<'_>) -> Timestamp {
+    let ahead = look.seen.local.late.as_ref().map_or(SignedDuration::ZERO, |late| late.took.min(look.seen.horizon));
+    look.now.saturating_add(ahead).unwrap_or(Timestamp::MAX)
 }
 
 pub(super) fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Action {
@@ -173,7 +197,7 @@ pub(super) fn record(look: &Look<'_>, again: Option<Nonce>, cause: Cause) -> Act
         again.as_ref() != Some(&attempt.nonce) && is_needed
     };
     let keep = look.seen.log.0.iter().filter(stays).cloned().collect();
-    Action::Record { again, cause, keep, rolls: look.rolls.cloned() }
+    Action::Record { again, at: recorded_at(look), cause, keep, rolls: look.rolls.cloned() }
 }
 
 /// The Secret's record once it holds the key at hand: what it held before becomes `previous`.
@@ -200,7 +224,7 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
     SecretRecord {
         attempt: Some(held.nonce.clone()),
         token_id: Some(held.token_id.clone()),
-        issued_at: Some(if held.rolled { rolled_at(look) } else { look.now }),
+        issued_at: Some(if held.rolled { rolled_at(look, held) } else { look.now }),
         previous,
         spec_hash: Some(held.spec_hash.clone()),
         key_sha256: Some(held.key_sha256.clone()),
@@ -211,11 +235,12 @@ pub(super) fn swapped(look: &Look<'_>, held: &Held) -> SecretRecord {
 }
 
 /// Now, but by whole seconds, which is what status has, later than the key before: of one token's keys that alone tells
-/// one from the next.
-fn rolled_at(look: &Look<'_>) -> Timestamp {
+/// one from the next. And no sooner than its attempt, whose time may be yet to come.
+fn rolled_at(look: &Look<'_>, held: &Held) -> Timestamp {
     let next_second = |at: Timestamp| Timestamp::from_second(at.as_second() + 1).unwrap_or(at);
     let recorded = look.seen.secret_record().and_then(|record| record.issued_at);
-    recorded.into_iter().chain(look.seen.status.issued_at).map(next_second).fold(look.now, Timestamp::max)
+    let before = recorded.into_iter().chain(look.seen.status.issued_at).map(next_second);
+    before.chain(look.seen.log.get(&held.nonce).map(|attempt| attempt.at)).fold(look.now, Timestamp::max)
 }
 
 /// The request that a swap answers, if it answers one.

@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Action, DENIED_AGAIN, Decision, Wake};
 use super::holding::{Holding, PROOF_HOLDS};
-use super::observed::{Desired, Expiry, Gate, Observed, Watched};
+use super::local::Watched;
+use super::observed::{Desired, Expiry, Gate, Observed};
 use super::record::{Attempt, Cause};
 use super::snapshot::Listed;
 use super::verdict::{Reason, Verdict};

@@ -11,6 +11,7 @@ mod ending;
 pub mod facts;
 pub mod holding;
 mod issuing;
+pub mod local;
 mod look;
 pub mod marker;
 pub mod observed;

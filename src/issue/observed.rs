@@ -1,11 +1,12 @@
 //! What is seen of one resource, and what that means: which token the Secret holds, and which others are its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::allow::{Allow, Standing};
+use super::local::Local;
 use super::marker::{Nonce, OwnerId};
 use super::queue::Slots;
 use super::record::{Attempt, Log, Request, Requests, Scope, SecretRecord};
@@ -196,132 +197,6 @@ pub struct AccountView<'a> {
     pub allow: Option<&'a Allow>,
     /// Where the resource stands among its users.
     pub standing: Standing,
-}
-
-/// What only this process knows of a resource. Losing it costs a token at most, never a slot.
-#[derive(Clone, Debug, Default)]
-pub struct Local {
-    /// A key that DataFast issued and that no Secret holds yet. The shell keeps the key itself.
-    pub held: Option<Held>,
-    /// The attempt whose request is under way.
-    pub in_flight: Option<Nonce>,
-    /// Another call to DataFast is under way.
-    pub is_calling: bool,
-    /// A token was revoked to make room for one that no Secret holds yet.
-    pub made_room: bool,
-    /// An attempt that was recorded and has certainly made no token: not sent, or refused.
-    pub unsent: Option<Unsent>,
-    /// The last refusal of a Secret that was to be written again.
-    pub rewrite: Option<Refused>,
-    /// Why DataFast refused, for which scope, and when to ask again.
-    pub rejected: Option<Rejected>,
-    /// The last call that was to prove a Secret's key, and that neither proved nor refuted it.
-    pub unproved: Option<Refused>,
-    /// Whether a Secret's key proved to be a token's.
-    pub proof: Option<Proof>,
-    /// Tokens whose deletion DataFast answered with 404, and when.
-    pub denied: BTreeMap<TokenId, Timestamp>,
-    /// Since when this process has seen the resource.
-    pub watched: Option<Watched>,
-    /// Since when this process has seen tokens retire.
-    pub retired: BTreeMap<TokenId, Watched>,
-    /// Since when the Secret has had the key for which workloads have been restarted.
-    pub restarted: Option<Timestamp>,
-}
-
-/// How long this process has seen something, by a clock that nobody can set: so that no token goes too early because
-/// the wall clock went ahead for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// The wall clock when it was first seen.
-    pub first: Timestamp,
-    /// How long ago that is, by the steady clock.
-    pub lasted: SignedDuration,
-}
-
-impl Watched {
-    /// How long ago something was that happened at `since`, by the more cautious of both clocks.
-    pub fn elapsed(watched: Option<&Self>, since: Timestamp, now: Timestamp) -> SignedDuration {
-        let by_wall = now.duration_since(since);
-        let Some(watched) = watched else { return by_wall };
-        let before = watched.first.duration_since(since).max(SignedDuration::ZERO);
-        // What was seen for so long is at least as old, whatever the wall clock says.
-        by_wall.min(before.saturating_add(watched.lasted)).max(watched.lasted)
-    }
-}
-
-/// A key on its way into the Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Its attempt.
-    pub nonce: Nonce,
-    /// Its token.
-    pub token_id: TokenId,
-    /// It is another key of a token that had one before.
-    pub rolled: bool,
-    /// When it was issued.
-    pub since: Timestamp,
-    /// [`Scope::hash`] of what was asked for.
-    pub spec_hash: String,
-    /// [`RawKey::fingerprint`] of it.
-    pub key_sha256: String,
-    /// What was asked for when its request was sent.
-    pub requests: Requests,
-    /// The last refusal of the Secret.
-    pub refused: Option<Refused>,
-}
-
-/// Something that failed, and is worth another try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The words of who refused it.
-    pub message: String,
-    /// When to try again.
-    pub retry_at: Timestamp,
-}
-
-/// An attempt that has made no token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsent {
-    /// Its nonce.
-    pub nonce: Nonce,
-    /// What the dry run of the Secret said.
-    pub preflight: Preflight,
-}
-
-/// What is known of the Secret's chance to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Preflight {
-    /// Nothing.
-    Unknown,
-    /// The dry run passed.
-    Passed,
-    /// The dry run was refused.
-    Refused(Refused),
-}
-
-/// A request that DataFast refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// [`Scope::hash`] of what was asked for.
-    pub spec_hash: String,
-    /// DataFast's words.
-    pub message: String,
-    /// When to ask again, for it may be the account that was changed.
-    pub retry_at: Timestamp,
-}
-
-/// The outcome of a call with the key that a Secret holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
-    /// The token whose key it should be.
-    pub token_id: TokenId,
-    /// [`RawKey::fingerprint`] of the key that was tried.
-    pub key_sha256: String,
-    /// Whether DataFast took it.
-    pub proven: bool,
-    /// When that was.
-    pub at: Timestamp,
 }
 
 impl<'a> Observed<'a> {

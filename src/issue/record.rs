@@ -118,7 +118,8 @@ impl Requests {
 pub struct Attempt {
     /// Its name, which the token's marker carries.
     pub nonce: Nonce,
-    /// When it was recorded; the request is sent within a quarter of the horizon after it.
+    /// From when on the horizon is counted: when it was recorded, or a little later where the API server is slow. Its
+    /// request is sent by [`Attempt::send_by`].
     pub at: Timestamp,
     /// Why.
     pub cause: Cause,
@@ -126,6 +127,18 @@ pub struct Attempt {
     pub requests: Requests,
     /// It gives this token another key; none: it makes a token.
     pub rolls: Option<TokenId>,
+}
+
+/// What a request needs of the horizon: 30 seconds until it ends, and some for a list to show what it made.
+const REQUEST_NEEDS: SignedDuration = SignedDuration::from_secs(45);
+
+impl Attempt {
+    /// The last moment to send its request: what is left of the horizon then is what a request needs, or half of a horizon
+    /// that is too short for that.
+    pub fn send_by(&self, horizon: SignedDuration) -> Timestamp {
+        let stays_fresh = horizon.saturating_sub(REQUEST_NEEDS).max(horizon / 2);
+        self.at.saturating_add(stays_fresh).unwrap_or(Timestamp::MAX)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

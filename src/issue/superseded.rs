@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Action, Decision, RevokeCause, Wake};
 use super::issuing::{lacks_one_slot, may_send, record};
+use super::local::Watched;
 use super::look::Look;
 use super::marker::Nonce;
-use super::observed::Watched;
 use super::record::Previous;
 use super::snapshot::Listed;
 

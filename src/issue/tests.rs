@@ -27,4 +27,5 @@ mod room;
 mod rotating;
 mod scenes;
 mod simulator;
+mod slow;
 mod tenants;

@@ -1,7 +1,8 @@
 //! Keys that users bring along: taken over where everything fits, left alone where not.
 
 use crate::issue::decide::Action;
-use crate::issue::observed::{Gate, Refused, SecretOwner};
+use crate::issue::local::Refused;
+use crate::issue::observed::{Gate, SecretOwner};
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 
@@ -91,7 +92,7 @@ fn a_proof_of_one_key_says_nothing_of_another() {
     let recovered = Scene::import().change(|s| {
         s.claimed = true;
         s.local.proof =
-            Some(crate::issue::observed::Proof { key_sha256: lookalike(7).fingerprint("token-7"), ..proof(7, false) });
+            Some(crate::issue::local::Proof { key_sha256: lookalike(7).fingerprint("token-7"), ..proof(7, false) });
     });
     assert_eq!(recovered.action(), prove(7), "another key was refused, not this one");
 }

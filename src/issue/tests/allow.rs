@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::issue::allow::{Allow, Standing};
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Expiry, Gate, Preflight, SecretView};
+use crate::issue::local::Preflight;
+use crate::issue::observed::{Expiry, Gate, SecretView};
 use crate::issue::record::{Cause, Scope};
 use crate::issue::verdict::Reason;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use crate::datafast::TokenId;
-use crate::issue::observed::{Preflight, SecretView};
+use crate::issue::local::Preflight;
+use crate::issue::observed::SecretView;
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 

@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Gate, Preflight, SecretOwner, SecretView, StatusRecord};
+use crate::issue::local::Preflight;
+use crate::issue::observed::{Gate, SecretOwner, SecretView, StatusRecord};
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 

@@ -4,7 +4,8 @@ use jiff::SignedDuration;
 
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::facts::facts;
-use crate::issue::observed::{Expiry, Gate, Preflight, SecretOwner, SecretView, StatusRecord};
+use crate::issue::local::Preflight;
+use crate::issue::observed::{Expiry, Gate, SecretOwner, SecretView, StatusRecord};
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 

@@ -1,18 +1,17 @@
 //! From nothing to a request: record, preflight, send.
 
+use jiff::SignedDuration;
+
 use crate::issue::decide::Action;
-use crate::issue::observed::{Gate, Preflight, Rejected};
+use crate::issue::local::{LateCause, Preflight, Rejected};
+use crate::issue::observed::Gate;
 use crate::issue::record::Cause;
 use crate::issue::verdict::Reason;
 
 use super::scenes::*;
 
 fn record(cause: Cause) -> Action {
-    Action::Record { again: None, cause, keep: Vec::new(), rolls: None }
-}
-
-fn send(n: u8, cause: Cause) -> Action {
-    Action::Send { nonce: nonce(n), cause, rolls: None }
+    Action::Record { again: None, at: now(), cause, keep: Vec::new(), rolls: None }
 }
 
 fn unsent(scene: &mut Scene) -> &mut Preflight {
@@ -49,11 +48,11 @@ fn a_refused_secret_costs_one_record_however_often_it_is_tried() {
 }
 
 #[test]
-fn an_attempt_older_than_a_quarter_of_the_horizon_is_not_sent() {
+fn an_attempt_is_not_sent_once_a_request_no_longer_ends_well_within_its_horizon() {
     let mut scene = Scene::recorded(Preflight::Passed);
-    scene.now = now() + HORIZON / 4;
+    scene.now = now() + STAYS_FRESH;
     assert_eq!(scene.action(), send(1, Cause::New));
-    scene.now += jiff::SignedDuration::from_nanos(1);
+    scene.now += SignedDuration::from_nanos(1);
     assert!(matches!(scene.action(), Action::Record { again: Some(_), .. }));
 }
 
@@ -61,6 +60,59 @@ fn an_attempt_older_than_a_quarter_of_the_horizon_is_not_sent() {
 fn an_attempt_of_the_future_is_not_sent_but_recorded_again() {
     let scene = Scene::recorded(Preflight::Passed).change(|s| s.log.0[0].at = later(60));
     assert!(matches!(scene.action(), Action::Record { again: Some(_), .. }));
+}
+
+#[test]
+fn a_request_leaves_45_seconds_of_the_horizon_or_half_of_a_short_one() {
+    for (horizon, fresh) in [(600, 555), (120, 75), (90, 45), (60, 30), (20, 10)] {
+        let horizon = SignedDuration::from_secs(horizon);
+        let send_by = attempt(1, now(), Cause::New).send_by(horizon);
+        assert_eq!(send_by.duration_since(now()), SignedDuration::from_secs(fresh), "{horizon}");
+    }
+}
+
+#[test]
+fn an_attempt_that_came_too_late_is_recorded_again_ahead_of_its_time_by_what_that_took() {
+    let mut scene = Scene::recorded(Preflight::Passed).change(|s| s.now = now() + 2 * STAYS_FRESH);
+    let (took, at) = (2 * STAYS_FRESH, scene.now);
+    scene.local.recorded(&attempt(1, now(), Cause::New), took, scene.now, HORIZON);
+    assert_eq!(
+        scene.action(),
+        Action::Record { again: Some(nonce(1)), at: at + HORIZON, cause: Cause::New, keep: Vec::new(), rolls: None },
+        "by a horizon at most"
+    );
+    scene.log.0[0].at = at + HORIZON;
+    assert!(matches!(scene.action(), Action::Send { .. }), "its time is yet to come, and so is the horizon's end");
+    scene.now = at + HORIZON + STAYS_FRESH;
+    assert!(matches!(scene.action(), Action::Send { .. }));
+    scene.now += SignedDuration::from_nanos(1);
+    assert!(matches!(scene.action(), Action::Record { .. }));
+}
+
+#[test]
+fn what_comes_too_late_again_and_again_is_tried_ever_less_often_and_says_why() {
+    let mut scene = Scene::recorded(Preflight::Passed);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        scene.log.0[0].at = scene.now;
+        scene.now += SignedDuration::from_secs(76);
+        scene.local.recorded(&scene.log.0[0], SignedDuration::from_millis(76_400), scene.now, HORIZON);
+        let retry_at = scene.local.late.as_ref().unwrap().retry_at;
+        pauses.push(retry_at.duration_since(scene.now).as_mins());
+        if retry_at > scene.now {
+            let verdict = scene.says(Reason::Issuing, false, "The API server took 1m 16s to record");
+            assert!(!verdict.reason.is_warning());
+            assert_eq!(scene.rests().wake.at, Some(retry_at));
+        }
+        scene.now = retry_at;
+        assert!(matches!(scene.action(), Action::Record { again: Some(_), .. }));
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    scene.local.was_sent();
+    scene.local.came_too_late(LateCause::Turn, SignedDuration::from_secs(80), scene.now);
+    assert!(matches!(scene.action(), Action::Record { .. }), "after a request that was sent, it begins anew");
+    scene.local.came_too_late(LateCause::Turn, SignedDuration::from_secs(80), scene.now);
+    scene.says(Reason::Issuing, false, "waited 1m 20s for its turn");
 }
 
 #[test]
@@ -181,7 +233,7 @@ fn issuing_again_and_again_is_throttled_but_a_change_of_scope_is_not() {
 fn an_attempt_that_made_no_token_is_no_reason_to_wait() {
     let scene = Scene::secret_deleted().change(|s| {
         s.log.0.push(attempt(2, now(), Cause::KeyLost));
-        s.local.unsent = Some(crate::issue::observed::Unsent { nonce: nonce(2), preflight: Preflight::Passed });
+        s.local.unsent = Some(crate::issue::local::Unsent { nonce: nonce(2), preflight: Preflight::Passed });
     });
     assert_eq!(scene.action(), send(2, Cause::KeyLost));
 }

@@ -9,12 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::decide::{Action, RevokeCause};
+use crate::issue::local::{Held, Preflight, Proof, Refused, Unsent, Watched};
 use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
-use crate::issue::observed::{Held, Preflight, Proof, Refused, SecretFacts, SecretOwner, Unsent, Watched};
+use crate::issue::observed::{SecretFacts, SecretOwner};
 use crate::issue::record::{Attempt, Cause, Previous, Request, Requests, Scope, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 
 pub(super) const HORIZON: SignedDuration = SignedDuration::from_mins(2);
+/// An attempt is sent until it is so old.
+pub(super) const STAYS_FRESH: SignedDuration = SignedDuration::from_secs(75);
 pub(super) const A_DAY: i64 = 24 * 60;
 
 pub(super) fn now() -> Timestamp {
@@ -152,6 +155,11 @@ pub(super) fn held(n: u8, since: Timestamp) -> Held {
 }
 
 /// Attempt `n` was recorded by this process and is ready to be sent.
+/// The request for a token of an attempt that was recorded [`now`].
+pub(super) fn send(n: u8, cause: Cause) -> Action {
+    Action::Send { nonce: nonce(n), cause, rolls: None, by: now() + STAYS_FRESH }
+}
+
 pub(super) fn unsent(n: u8) -> Unsent {
     Unsent { nonce: nonce(n), preflight: Preflight::Passed }
 }

@@ -57,8 +57,8 @@ proptest! {
         if let Action::Send { nonce, .. } = scene.action() {
             let current = scene.log.current().unwrap();
             prop_assert_eq!(&current.nonce, &nonce);
-            prop_assert!(scene.now >= current.at);
-            prop_assert!(scene.now.duration_since(current.at) <= scene.horizon / 4);
+            prop_assert!(current.at.duration_since(scene.now) <= scene.horizon);
+            prop_assert!(scene.now <= current.send_by(scene.horizon));
             prop_assert!(scene.free.is_none_or(|free| free > 0));
             prop_assert_eq!(scene.local.unsent.map(|unsent| unsent.nonce), Some(nonce));
         }

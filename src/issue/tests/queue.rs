@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::issue::decide::{Action, RevokeCause};
+use crate::issue::local::{Preflight, Refused, Rejected};
 use crate::issue::marker::OwnerId;
-use crate::issue::observed::{Gate, Preflight, Refused, Rejected, SecretView};
+use crate::issue::observed::{Gate, SecretView};
 use crate::issue::queue::Priority::{MadeRoom, New, Rotation};
 use crate::issue::queue::{Priority, Slots, Waiting};
 use crate::issue::record::Cause;
@@ -42,10 +43,6 @@ fn ready(scene: Scene, cause: Cause) -> Scene {
         s.log.0.push(attempt(2, now(), cause));
         s.local.unsent = Some(unsent(2));
     })
-}
-
-fn send(cause: Cause) -> Action {
-    Action::Send { nonce: nonce(2), cause, rolls: None }
 }
 
 #[test]
@@ -96,7 +93,7 @@ fn a_resource_is_served_once_there_are_more_slots_than_others_before_it() {
 fn a_rotation_goes_before_new_tokens_however_long_those_have_waited() {
     let rotation = rotation_waits().change(|s| (s.free, s.waiting) = (Some(1), others(3, New, ago(A_DAY))));
     rotation.records(Cause::RotateRequested);
-    assert_eq!(ready(rotation, Cause::RotateRequested).action(), send(Cause::RotateRequested));
+    assert_eq!(ready(rotation, Cause::RotateRequested).action(), send(2, Cause::RotateRequested));
     let new = waits().change(|s| (s.free, s.waiting) = (Some(1), others(1, Rotation, now())));
     new.says(Reason::WaitingForSlot, false, "place 2 ");
     let later = rotation_waits().change(|s| (s.free, s.waiting) = (Some(1), others(1, Rotation, ago(11))));
@@ -191,7 +188,7 @@ fn to_revoke_first_frees_a_slot_for_oneself_though_others_wait() {
     assert_eq!(scene.action(), revoke(1, RevokeCause::MadeRoom));
     scene.snapshot.as_mut().unwrap().revoked(&id(1), now());
     scene.free = Some(1);
-    assert_eq!(scene.action(), send(Cause::RotateRequested), "the slot is its own");
+    assert_eq!(scene.action(), send(2, Cause::RotateRequested), "the slot is its own");
     let another = scene.change(|s| s.waiting.push(place(MadeRoom, ago(11), "another")));
     another.says(Reason::WaitingForSlot, false, "place 2 ");
 }

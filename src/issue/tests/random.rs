@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
-use crate::issue::observed::{Desired, Expiry, Proof, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::issue::local::Proof;
+use crate::issue::observed::{Desired, Expiry, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, SecretRecord};
 
 use super::scenes::*;

@@ -2,7 +2,8 @@
 
 use crate::issue::decide::RevokeCause;
 use crate::issue::facts::facts;
-use crate::issue::observed::{Gate, Held, SecretView};
+use crate::issue::local::Held;
+use crate::issue::observed::{Gate, SecretView};
 use crate::issue::record::{Cause, Request, Requests};
 use crate::issue::verdict::Reason;
 

@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Preflight, SecretView};
+use crate::issue::local::Preflight;
+use crate::issue::observed::SecretView;
 use crate::issue::record::Cause;
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::Reason;
@@ -18,7 +19,7 @@ fn about_to_send() -> Scene {
 #[test]
 fn a_lost_attempt_that_is_the_current_one_is_fenced_off_before_it_is_revoked() {
     let lost = Scene::answer_lost();
-    let Action::Record { again: None, cause: Cause::New, keep, rolls: None } = lost.action() else {
+    let Action::Record { again: None, cause: Cause::New, keep, rolls: None, .. } = lost.action() else {
         panic!("{:?}", lost.action())
     };
     assert_eq!(keep, lost.log.0, "it stays in the log: the licence to revoke it");
@@ -124,7 +125,7 @@ fn a_deleted_secret_and_a_changed_key_are_answered_with_a_new_token() {
 #[test]
 fn the_token_of_a_lost_key_lives_until_the_overlap_after_the_next_swap() {
     let before = about_to_send();
-    assert_eq!(before.action(), Action::Send { nonce: nonce(2), cause: Cause::KeyLost, rolls: None });
+    assert_eq!(before.action(), send(2, Cause::KeyLost));
     let mut swapped = Scene::replaced(0).change(|s| s.status = Scene::settled().status);
     swapped.says(Reason::Issued, true, "dft_002");
     swapped.now = later(60);
@@ -153,7 +154,7 @@ fn where_no_slot_is_free_the_token_of_a_lost_key_makes_room_for_the_next() {
 fn the_token_of_a_lost_key_is_kept_as_long_as_datafast_refuses_the_next() {
     let full = about_to_send().change(|s| {
         s.free = Some(0);
-        s.local.rejected = Some(crate::issue::observed::Rejected {
+        s.local.rejected = Some(crate::issue::local::Rejected {
             spec_hash: scope().hash(),
             message: "no".into(),
             retry_at: later(10),

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use crate::datafast::Token;
 use crate::issue::decide::{Action, RevokeCause, UNDELIVERABLE};
 use crate::issue::facts::facts;
-use crate::issue::observed::{Expiry, Gate, Held, Preflight, Rejected, SecretFacts, SecretView, StatusRecord, Unsent};
+use crate::issue::local::{Held, Preflight, Rejected, Unsent};
+use crate::issue::observed::{Expiry, Gate, SecretFacts, SecretView, StatusRecord};
 use crate::issue::record::{Attempt, Cause, Request};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::Reason;
@@ -133,9 +134,9 @@ fn a_roll_is_recorded_and_dry_run_before_it_is_sent_like_any_attempt() {
             cause != Cause::KeyLost,
             "no token is issued",
         );
-        let send = Action::Send { nonce: nonce(2), cause, rolls: Some(id(1)) };
+        let send = Action::Send { nonce: nonce(2), cause, rolls: Some(id(1)), by: now() + STAYS_FRESH };
         assert_eq!(with(Preflight::Passed).action(), send);
-        let stale = with(Preflight::Passed).change(|s| s.now = now() + HORIZON / 4 + SignedDuration::from_nanos(1));
+        let stale = with(Preflight::Passed).change(|s| s.now = now() + STAYS_FRESH + SignedDuration::from_nanos(1));
         assert!(matches!(stale.action(), Action::Record { again: Some(_), rolls: Some(_), .. }), "{cause:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! A full account: a rotation waits for a slot, or has the old token make room.
 
 use crate::issue::decide::{Action, RevokeCause};
-use crate::issue::observed::{Gate, Preflight, Rejected, Unsent};
+use crate::issue::local::{Preflight, Rejected, Unsent};
+use crate::issue::observed::Gate;
 use crate::issue::record::{Attempt, Cause};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::Reason;
@@ -60,7 +61,7 @@ fn the_old_token_is_not_revoked_before_its_successor_is_recorded_and_its_secret_
 #[test]
 fn the_old_token_stays_where_its_successor_could_not_be_sent_at_once() {
     let ready = recorded(revoke_first(), Preflight::Passed);
-    let stale = ready.clone().change(|s| s.now = now() + HORIZON / 4 + jiff::SignedDuration::from_nanos(1));
+    let stale = ready.clone().change(|s| s.now = now() + STAYS_FRESH + jiff::SignedDuration::from_nanos(1));
     assert!(matches!(stale.action(), Action::Record { again: Some(_), .. }), "{:?}", stale.action());
     let superseded = ready.clone().change(|s| s.log.0.push(attempt(3, now(), Cause::RotateRequested)));
     superseded.records(Cause::RotateRequested);
@@ -76,7 +77,7 @@ fn the_old_token_is_revoked_only_where_that_makes_the_one_slot_that_is_missing()
     for over_full in [-1, -3] {
         with_free(Some(over_full)).says(Reason::WaitingForSlot, true, "no free slot");
     }
-    let send = Action::Send { nonce: nonce(2), cause: Cause::RotateRequested, rolls: None };
+    let send = send(2, Cause::RotateRequested);
     assert_eq!(with_free(Some(1)).action(), send, "with room for both, there is an overlap");
     assert_eq!(with_free(None).action(), send, "before the first list, DataFast tells");
 }
@@ -86,7 +87,7 @@ fn having_made_room_its_successor_is_sent_at_once_and_the_cause_stays_what_it_wa
     let mut scene = recorded(revoke_first(), Preflight::Passed);
     scene.snapshot.as_mut().unwrap().revoked(&id(1), now());
     scene.free = Some(1);
-    assert_eq!(scene.action(), Action::Send { nonce: nonce(2), cause: Cause::RotateRequested, rolls: None });
+    assert_eq!(scene.action(), send(2, Cause::RotateRequested));
 }
 
 #[test]

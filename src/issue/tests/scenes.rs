@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::datafast::{Token, TokenId};
 use crate::issue::allow::{Allow, Standing};
 use crate::issue::decide::{Action, Decision, decide};
+use crate::issue::local::{Local, Preflight, Unsent};
 use crate::issue::marker::OwnerId;
 use crate::issue::observed::{
-    AccountView, Desired, Gate, Local, Names, Observed, Preflight, Rotation, SecretFacts, SecretOwner, SecretView,
-    StatusRecord, Unsent,
+    AccountView, Desired, Gate, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use crate::issue::queue::{Slots, Waiting};
 use crate::issue::record::{Cause, Log, Requests, SecretRecord};

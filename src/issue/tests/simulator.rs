@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::issue::decide::{Action, Decision, RevokeCause};
 use crate::issue::facts::{Mirror, facts};
-use crate::issue::observed::{
-    Desired, Gate, Held, Local, Preflight, Proof, SecretFacts, SecretOwner, SecretView, StatusRecord, Unsent, Watched,
-};
+use crate::issue::local::{Held, Local, Preflight, Proof, Unsent, Watched};
+use crate::issue::marker::Nonce;
+use crate::issue::observed::{Desired, Gate, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::issue::record::{Attempt, Cause, SecretRecord};
 use crate::issue::snapshot::Snapshot;
 use crate::issue::verdict::Reason;
@@ -24,6 +24,18 @@ const FIRST_NEW: u8 = 100;
 /// The key that DataFast takes as this token's: its mask shows which number it has.
 fn live_key(token: &Token) -> Arc<RawKey> {
     (0..=u8::MAX).map(key).find(|key| key.mask() == token.display_key).expect("a key of this test")
+}
+
+/// How long a request to DataFast is waited for.
+const LONGEST_REQUEST: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long each answer takes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Slowness {
+    /// Of the API server.
+    pub(super) kubernetes: SignedDuration,
+    /// Of DataFast.
+    pub(super) datafast: SignedDuration,
 }
 
 /// A time by the wall clock, and by the steady one.
@@ -44,6 +56,10 @@ pub(super) struct Simulator {
     pub(super) released: bool,
     /// DataFast knows none of the tokens that its list lacks.
     pub(super) takes_hidden_keys: bool,
+    /// How long answers take.
+    pub(super) slowness: Slowness,
+    /// What the API server was asked to write, dry runs among it.
+    pub(super) writes: usize,
     next: u8,
     held_key: Option<Arc<RawKey>>,
     watched: Option<Since>,
@@ -69,6 +85,8 @@ impl Simulator {
             steady: SignedDuration::ZERO,
             released: false,
             takes_hidden_keys: false,
+            slowness: Slowness::default(),
+            writes: 0,
             next: FIRST_NEW,
             held_key: held.map(key),
             watched: None,
@@ -136,11 +154,19 @@ impl Simulator {
     }
 
     pub(super) fn list(&mut self) {
+        let begun = self.scene.now;
+        if !self.datafast() {
+            self.scene.gate = Gate::Unavailable("no answer".into());
+            return;
+        }
+        if matches!(self.scene.gate, Gate::Unavailable(_)) {
+            self.scene.gate = Gate::Open;
+        }
         let tokens: Vec<Token> = self.remote.values().cloned().collect();
-        let (horizon, now) = (self.scene.horizon, self.scene.now);
+        let horizon = self.scene.horizon;
         match &mut self.scene.snapshot {
-            Some(snapshot) => snapshot.listed(now, tokens),
-            none => *none = Some(Snapshot::new(horizon, now, tokens)),
+            Some(snapshot) => snapshot.listed(begun, tokens),
+            none => *none = Some(Snapshot::new(horizon, begun, tokens)),
         }
     }
 
@@ -215,6 +241,9 @@ impl Simulator {
         self.retired = retired.into_iter().map(|id| (id.clone(), known.remove(&id).unwrap_or(since))).collect();
         let changed = status != self.scene.status;
         self.scene.status = status;
+        if changed {
+            self.kubernetes(1);
+        }
         changed
     }
 
@@ -223,22 +252,30 @@ impl Simulator {
         let scene = &mut self.scene;
         match action {
             Action::Rest | Action::Pause => {}
-            Action::Claim => scene.claimed = true,
-            Action::Record { again, cause, keep, rolls } => {
+            Action::Claim => {
+                scene.claimed = true;
+                self.kubernetes(1);
+            }
+            Action::Record { again, at, cause, keep, rolls } => {
                 let nonce = again.unwrap_or_else(|| nonce(self.next));
                 self.next += 1;
                 scene.claimed = true;
                 scene.log.0 = keep;
                 let requests = scene.desired.requests.clone();
-                scene.log.0.push(Attempt { nonce: nonce.clone(), at: now, cause, requests, rolls });
+                let attempt = Attempt { nonce: nonce.clone(), at, cause, requests, rolls };
+                scene.log.0.push(attempt.clone());
                 scene.local.unsent = Some(Unsent { nonce, preflight: Preflight::Passed });
+                self.kubernetes(2);
+                let scene = &mut self.scene;
+                scene.local.recorded(&attempt, scene.now.duration_since(now), scene.now, scene.horizon);
             }
             Action::Preflight => {
                 if let Some(unsent) = &mut scene.local.unsent {
                     unsent.preflight = Preflight::Passed;
                 }
+                self.kubernetes(1);
             }
-            Action::Send { nonce: sent, cause, rolls: Some(token_id) } => {
+            Action::Send { nonce: sent, cause, rolls: Some(token_id), .. } => {
                 self.rolls.push((token_id.clone(), cause));
                 let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
                 scene.local.unsent = None;
@@ -256,8 +293,15 @@ impl Simulator {
                 self.held_key = Some(key(n));
             }
             Action::LetGo => (scene.local.held, self.held_key) = (None, None),
-            Action::Send { nonce: sent, cause, rolls: None } => {
+            Action::Send { nonce: sent, cause, rolls: None, by } => {
+                assert!(now <= by, "sent at {now}, to be sent by {by}");
                 self.causes.push(cause);
+                if !self.datafast() {
+                    self.no_answer(&sent);
+                    return;
+                }
+                let (now, scene) = (self.scene.now, &mut self.scene);
+                scene.local.was_sent();
                 let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
                 let Desired { scope: wanted, requests, .. } = &scene.desired;
                 let issued = Token { permissions: wanted.permissions.clone(), ..token(n) };
@@ -303,8 +347,32 @@ impl Simulator {
         }
     }
 
+    /// The API server is asked to write, so many things at once.
+    fn kubernetes(&mut self, writes: usize) {
+        self.writes += writes;
+        self.pass(self.slowness.kubernetes);
+    }
+
+    /// DataFast is asked. Whether it answers in time.
+    fn datafast(&mut self) -> bool {
+        let takes = self.slowness.datafast;
+        self.pass(takes.min(LONGEST_REQUEST));
+        takes <= LONGEST_REQUEST
+    }
+
+    /// A request made a token, and its answer did not come: the account is closed until a list is answered.
+    fn no_answer(&mut self, sent: &Nonce) {
+        let n = (0..=u8::MAX).find(|n| nonce(*n) == *sent).unwrap();
+        let made = Token { permissions: self.scene.desired.scope.permissions.clone(), ..token(n) };
+        self.remote.insert(made.id.clone(), made);
+        self.scene.local.unsent = None;
+        self.scene.local.was_sent();
+        self.scene.gate = Gate::Unavailable("no answer".into());
+    }
+
     /// Through text, as the API server stores it.
     fn write(&mut self, record: SecretRecord, swap: bool) {
+        self.kubernetes(1);
         let annotations = record.annotations().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let record = SecretRecord::read(&annotations.collect(), self.scene.now);
         let key = if swap { self.held_key.take() } else { self.scene.secret().key.clone() };

@@ -6,7 +6,8 @@ use crate::api::names;
 use crate::datafast::TokenId;
 use crate::issue::decide::{Action, RevokeCause};
 use crate::issue::holding::Holding;
-use crate::issue::observed::{Proof, SecretFacts, SecretOwner, SecretView};
+use crate::issue::local::Proof;
+use crate::issue::observed::{SecretFacts, SecretOwner, SecretView};
 use crate::issue::record::{Cause, Log, Previous, SecretRecord};
 use crate::issue::verdict::Reason;
 

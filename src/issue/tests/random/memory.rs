@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::issue::observed::{Held, Local, Preflight, Proof, Rejected, Unsent, Watched};
+use crate::issue::local::{Held, Late, LateCause, Local, Preflight, Proof, Rejected, Unsent, Watched};
 
 use super::super::scenes::*;
 use super::{ALL, MINE, UNSENT, requests};
@@ -17,6 +17,12 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         1 => refusal.clone().prop_map(Preflight::Refused)
     ];
     let unsent = (UNSENT, preflight).prop_map(|(n, preflight)| Unsent { nonce: nonce(n), preflight });
+    let late = (time.clone(), 0..300_i64, any::<bool>()).prop_map(|(retry_at, took, is_turn)| Late {
+        cause: if is_turn { LateCause::Turn } else { LateCause::ApiServer },
+        took: SignedDuration::from_secs(took),
+        times: 2,
+        retry_at,
+    });
     let holds = (MINE, time.clone(), of(refusal.clone()), requests(), any::<bool>());
     let holds =
         holds.prop_map(|(n, since, refused, requests, rolled)| Held { refused, requests, rolled, ..held(n, since) });
@@ -36,7 +42,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
     let watches = (of(watch.clone()), prop::collection::btree_map(MINE.prop_map(id), watch, 0..3));
     (
         prop::option::weighted(0.2, holds),
-        of(unsent),
+        (of(unsent), prop::option::weighted(0.1, late)),
         prop::option::weighted(0.2, refusal),
         prop::option::weighted(0.2, rejected),
         of(proofs),
@@ -44,20 +50,23 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         (watches, of(time.clone()), prop::bool::weighted(0.05)),
     )
         .prop_map(
-            |(held, unsent, rewrite, rejected, proof, denied, ((watched, retired), restarted, is_calling))| Local {
-                is_calling,
-                made_room: false,
-                held,
-                in_flight: None,
-                unsent,
-                unproved: rewrite.clone(),
-                rewrite,
-                rejected,
-                proof,
-                denied,
-                watched,
-                retired,
-                restarted,
+            |(held, (unsent, late), rewrite, rejected, proof, denied, ((watched, retired), restarted, is_calling))| {
+                Local {
+                    is_calling,
+                    made_room: false,
+                    held,
+                    in_flight: None,
+                    unsent,
+                    late,
+                    unproved: rewrite.clone(),
+                    rewrite,
+                    rejected,
+                    proof,
+                    denied,
+                    watched,
+                    retired,
+                    restarted,
+                }
             },
         )
 }
