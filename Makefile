@@ -6,13 +6,14 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build $(addprefix tests/packaging/,generate check plane verdict apply operate)
+scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build tests/slow-machine $(addprefix tests/packaging/,generate check plane verdict apply operate)
 version := $(shell sed -n '/^\[workspace.package\]/,$$ s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 is_released := grep -q '^\#\# \[$(version)\] - ' CHANGELOG.md
 IMAGE ?= datafast-operator:$(version)
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
-test_threads := 16
+cores := $(shell nproc)
+test_threads := $(shell echo $$((4 * $(cores))))
 
 # The one that is installed, else one of our own.
 deny_version := 0.20.2
@@ -31,6 +32,10 @@ demo: control-plane ## A real API server, DataFast in memory and the operator on
 test: control-plane chart-test ## Every test
 	RUST_TEST_THREADS=$(test_threads) cargo test --workspace
 	$(target)/debug/rights --runs $(target)/harness
+
+.PHONY: test-slow
+test-slow: control-plane ## The end-to-end tests on a machine that is slow on purpose: some 30 minutes
+	RUST_TEST_THREADS=$(test_threads) tests/slow-machine
 
 .PHONY: bench
 bench: control-plane ## How fast it is and what it costs: some 10 minutes, on a machine that does nothing else

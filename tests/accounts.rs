@@ -229,7 +229,7 @@ async fn two_account_resources_may_lead_to_one_account() {
     // Each lists the other's token, and knows that a Secret of this cluster holds its key.
     wait_counts(&w, [3, 2, 0, 0, 1]).await;
     wait_counts(&other, [3, 2, 0, 0, 1]).await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     assert_eq!(w.issued("one").await.secret, one.secret);
     assert_eq!(other.issued("two").await.secret, two.secret);
     assert_eq!((w.posts(), w.deletes()), (2, 0));

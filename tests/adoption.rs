@@ -199,6 +199,6 @@ async fn a_restored_secret_of_an_earlier_token_is_replaced(#[values(AccessToken,
     let after = w.issued_alone("agent").await;
     assert_eq!(after.token.permissions, ["goals:read"]);
     assert_ne!(after.secret.resource_version(), restored);
-    w.polls(2).await;
+    w.horizon_passes().await;
     assert_eq!(w.issued_alone("agent").await.token.id, after.token.id, "it has come to rest");
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use datafast_harness::condition;
-use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, RetryAfter};
+use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, LoggedRequest, Operation, RetryAfter};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use kube::ResourceExt;
@@ -21,6 +21,12 @@ use crate::world::{
 const A_WHILE: Duration = Duration::from_secs(20);
 /// What one that backs off needs at most in that time.
 const FEW: usize = 8;
+
+/// Asserts that no more than a few calls came in within any while.
+fn are_few(name: &str, calls: &[LoggedRequest]) {
+    let while_of = |calls: &[LoggedRequest]| calls[FEW].at.duration_since(calls[0].at).unsigned_abs();
+    assert!(calls.windows(FEW + 1).all(|calls| while_of(calls) >= A_WHILE), "{name}: {calls:#?}");
+}
 
 fn status(status: u16, body: FaultBody) -> Kind {
     Kind::Status { status, body }
@@ -50,10 +56,8 @@ async fn a_resource_waits(name: &str, kind: Kind, reason: &str) {
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.account_says(reason).await.status, "False", "{name}");
     assert_eq!(w.says("agent", reason).await.status, "False", "{name}");
-    let before = w.requests().len();
     tokio::time::sleep(A_WHILE).await;
-    let calls = w.requests().len() - before;
-    assert!(calls <= FEW, "{name}: {calls} calls in {A_WHILE:?}");
+    are_few(name, &w.requests());
     assert_eq!(w.posts(), 0, "{name}: nothing is issued before a list was seen");
     w.account.clear_faults();
     w.issued_alone("agent").await;
@@ -107,8 +111,7 @@ async fn no_token_is_issued(of: Subject, name: &str, kind: Kind, reason: &str) {
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     assert_eq!(w.says("agent", reason).await.status, "False", "{name}");
     tokio::time::sleep(A_WHILE).await;
-    let posts = usize::try_from(w.posts()).unwrap();
-    assert!(posts <= FEW, "{name}: {posts} requests in {A_WHILE:?}");
+    are_few(name, &w.changes());
     w.account.clear_faults();
     w.issued_alone("agent").await;
     w.polls(1).await;

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use world::{Plane, Setup, World, sandbox};
+use world::{HORIZON_ARG, Plane, Setup, World, sandbox};
 
 /// Known by the root file system's `/etc/hosts` alone.
 const HOST: &str = "datafast.test";
@@ -75,7 +75,7 @@ fn rootfs(folder: &Path, kubeconfig: &Path) -> PathBuf {
 async fn start(root: &Path, kubeconfig: &Path) -> Operator {
     let enter = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image/enter");
     let options = OperatorOptions::new(enter, kubeconfig)
-        .args(["--leader-elect=false", "--horizon", "2s"])
+        .args(["--leader-elect=false", "--horizon", HORIZON_ARG])
         .env("ROOTFS", root.display().to_string())
         .env("KUBECONFIG", "/kubeconfig");
     let operator = Operator::start(options).unwrap();

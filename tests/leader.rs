@@ -1,17 +1,23 @@
 //! Several replicas: one works, the others wait; whoever lost the lease does no harm.
 
-use std::time::Duration;
-
 use datafast_harness::{Operator, eventually, wait_gone};
 use datafast_sandbox::{Fault, Kind, Operation};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::world::{Plane, SYSTEM, Setup, WAIT, World, start, start_with};
+use crate::world::{HORIZON_ARG, Plane, SYSTEM, Setup, WAIT, World, start, start_with};
 
-/// The lease is long enough for a leader to keep it on a machine that is busy with other tests.
-const ARGS: [&str; 5] = ["--allow-plain-http", "--horizon", "2s", "--lease-duration", "10s"];
+/// The arguments for a lease of this length.
+const fn args(lease: &str) -> [&str; 5] {
+    ["--allow-plain-http", "--horizon", HORIZON_ARG, "--lease-duration", lease]
+}
+
+/// Long enough for a leader to keep it on a machine that is busy with other tests.
+const LEASE: &str = "30s";
+
+/// Nobody waits for the end of such a lease: it lasts longer than any wait.
+const LONG_LEASE: &str = "1h";
 
 async fn holder(w: &World) -> Option<String> {
     let leases: Api<Lease> = Api::namespaced(w.client.clone(), SYSTEM);
@@ -20,12 +26,12 @@ async fn holder(w: &World) -> Option<String> {
 }
 
 /// A leader, one that waits, and a world.
-async fn two(plane: &Plane) -> (Operator, Operator, World) {
+async fn two(plane: &Plane, lease: &str) -> (Operator, Operator, World) {
     let w = World::on(plane.cluster.clone(), Setup::default()).await;
-    let leader = start(&plane.cluster, None, &ARGS).await;
+    let leader = start(&plane.cluster, None, &args(lease)).await;
     // It works, so it leads.
     w.account_says("Connected").await;
-    let standby = start(&plane.cluster, None, &ARGS).await;
+    let standby = start(&plane.cluster, None, &args(lease)).await;
     (leader, standby, w)
 }
 
@@ -38,7 +44,7 @@ async fn leads(operator: &Operator) -> bool {
 #[tokio::test]
 async fn only_the_leader_works_and_its_successor_goes_on() {
     let plane = Plane::take().await;
-    let (leader, standby, w) = two(&plane).await;
+    let (leader, standby, w) = two(&plane, LEASE).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued_alone("agent").await;
     assert!(leads(&leader).await && !leads(&standby).await);
@@ -56,9 +62,9 @@ async fn only_the_leader_works_and_its_successor_goes_on() {
 #[tokio::test]
 async fn a_leader_that_ends_lets_go_of_the_lease() {
     let plane = Plane::take().await;
-    let (leader, standby, w) = two(&plane).await;
+    let (leader, standby, w) = two(&plane, LONG_LEASE).await;
     assert!(leader.terminate().await.unwrap().status.success());
-    eventually("the other one leads", Duration::from_secs(3), || async { leads(&standby).await.then_some(()) }).await;
+    eventually("the other one leads", WAIT, || async { leads(&standby).await.then_some(()) }).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued_alone("agent").await;
 }
@@ -67,7 +73,7 @@ async fn a_leader_that_ends_lets_go_of_the_lease() {
 #[tokio::test]
 async fn a_leader_that_was_frozen_leaves_one_token() {
     let plane = Plane::take().await;
-    let (frozen, standby, w) = two(&plane).await;
+    let (frozen, standby, w) = two(&plane, LEASE).await;
     let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
@@ -76,7 +82,7 @@ async fn a_leader_that_was_frozen_leaves_one_token() {
     w.issued("agent").await;
     assert!(leads(&standby).await);
     frozen.cont().unwrap();
-    w.polls(2).await;
+    w.horizon_passes().await;
     let issued = w.issued_alone("agent").await;
     w.polls(2).await;
     assert_eq!(w.issued_alone("agent").await.secret, issued.secret, "nobody fights over it");
@@ -87,7 +93,7 @@ async fn a_leader_that_was_frozen_leaves_one_token() {
 #[tokio::test]
 async fn a_deletion_under_another_leader_leaves_nothing() {
     let plane = Plane::take().await;
-    let (frozen, standby, w) = two(&plane).await;
+    let (frozen, standby, w) = two(&plane, LEASE).await;
     let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).once());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     tokio::time::timeout(WAIT, w.account.held(hold)).await.expect("a request for a token");
@@ -97,7 +103,7 @@ async fn a_deletion_under_another_leader_leaves_nothing() {
     wait_gone(&w.objects(), "agent", WAIT).await;
     assert!(leads(&standby).await);
     frozen.cont().unwrap();
-    w.polls(2).await;
+    w.horizon_passes().await;
     assert_eq!(w.issued_tokens(), []);
     assert!(w.secrets().get_opt("agent").await.unwrap().is_none());
 }
@@ -109,7 +115,7 @@ async fn an_operator_of_one_namespace_leaves_the_others_alone() {
     let elsewhere = w.neighbour().await;
     elsewhere.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let watch = format!("--watch-namespaces={}", w.namespace);
-    let args = ["--allow-plain-http", "--leader-elect=false", "--horizon", "2s", &watch];
+    let args = ["--allow-plain-http", "--leader-elect=false", "--horizon", HORIZON_ARG, &watch];
     let _operator = start(&plane.cluster, None, &args).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     w.issued_alone("agent").await;
@@ -118,7 +124,7 @@ async fn an_operator_of_one_namespace_leaves_the_others_alone() {
     w.annotate("gone", json!({ datafast_operator::api::names::ABANDON: "true" })).await;
     w.delete("gone").await;
     wait_gone(&w.objects(), "gone", WAIT).await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     let resource = elsewhere.resource("agent").await;
     assert_eq!(resource.status.unwrap_or_default().conditions, []);
     assert!(elsewhere.secrets().get_opt("agent").await.unwrap().is_none());
@@ -138,7 +144,7 @@ async fn every_flag_can_be_an_environment_variable() {
     let environment = [
         ("DATAFAST_ALLOW_PLAIN_HTTP", "true"),
         ("DATAFAST_LEADER_ELECT", "false"),
-        ("DATAFAST_HORIZON", "2s"),
+        ("DATAFAST_HORIZON", HORIZON_ARG),
         ("DATAFAST_CONCURRENCY", "2"),
         ("DATAFAST_LOG_FORMAT", "text"),
         ("DATAFAST_WATCH_NAMESPACES", &namespaces),

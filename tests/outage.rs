@@ -55,7 +55,7 @@ async fn a_key_outlives_an_api_server_that_is_away(#[values(AccessToken, Website
     .await;
     plane.cluster.start_apiserver().await.unwrap();
     w.issued_alone("agent").await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }

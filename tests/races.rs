@@ -161,7 +161,7 @@ async fn many_resources_come_and_go_at_once(#[values(AccessToken, WebsiteKey)] k
             _ => assert_eq!(w.issued(name).await.token.permissions, ["analytics:read"]),
         }
     }
-    w.polls(2).await;
+    w.horizon_passes().await;
     let live = w.issued_tokens();
     assert_eq!(live.len(), 8, "{:?}", live.iter().map(|token| (&token.name, &token.permissions)).collect::<Vec<_>>());
     assert_eq!(w.secrets().list(&Default::default()).await.unwrap().items.len(), 8);

@@ -46,7 +46,7 @@ async fn a_lost_log_of_attempts_costs_no_token(#[values(AccessToken, WebsiteKey)
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
     w.annotate("agent", json!({ names::ATTEMPTS: null })).await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     let after = w.issued("agent").await;
     assert_eq!(after.secret, before.secret);
     assert_eq!((w.posts(), w.deletes()), (1, 0));

@@ -40,7 +40,7 @@ async fn restarted(w: &World) -> Value {
 
 /// Waits until events with this reason name all these workloads.
 async fn told(w: &World, reason: &str, workloads: &[&str]) {
-    eventually(&format!("events {reason} name {workloads:?}"), WAIT / 3, || async {
+    eventually(&format!("events {reason} name {workloads:?}"), WAIT, || async {
         let events = w.events("agent").await.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
         let notes: Vec<_> = events.filter_map(|event| event.note).collect();
         let is_named = |workload: &&str| notes.iter().any(|note| note.contains(workload));
@@ -209,7 +209,7 @@ async fn a_restart_that_the_api_server_fumbles_is_tried_again(#[values(AccessTok
     assert!(reached.starts_with("PATCH") && reached.ends_with("/deployments/web"), "{reached}");
     w.renewed("agent", &first).await;
     let expected = restarted(&w).await;
-    eventually("the workload is restarted", WAIT / 3, || async {
+    eventually("the workload is restarted", WAIT, || async {
         let template = w.template("Deployment", "web").await;
         if template == (2, expected.clone()) { Ok(()) } else { Err(template) }
     })

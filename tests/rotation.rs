@@ -11,10 +11,12 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::world::{
-    ARGS, Issued, Plane, Setup,
+    ARGS, Clocked, Issued, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
     WAIT, World, apply, start,
 };
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A resource with this rotation, issued.
 async fn issued(w: &World, rotation: Value) -> Issued {
@@ -225,12 +227,11 @@ async fn another_overlap_counts_for_what_is_retiring(#[values(AccessToken, Websi
 #[rstest]
 #[tokio::test]
 async fn several_retire_at_once_each_in_its_own_time(#[values(AccessToken, WebsiteKey)] kind: Subject) {
-    let overlap = SignedDuration::from_secs(25);
-    let w = World::of(kind).await;
-    let first = issued(&w, json!({ "overlap": "25s" })).await;
+    let overlap = SignedDuration::from_mins(30);
+    let w = Clocked::of(kind).await;
+    let first = issued(&w, json!({ "overlap": "30m" })).await;
     let second = rotated(&w, &first, "1").await;
-    // So that the next one comes some seconds later.
-    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms: 4000 }).once());
+    w.advance(MINUTE * 10);
     let third = rotated(&w, &second, "2").await;
     let mut until = revoke_after(&third.resource);
     until.sort_by_key(|(_, at)| *at);
@@ -238,11 +239,16 @@ async fn several_retire_at_once_each_in_its_own_time(#[values(AccessToken, Websi
         .map(|(old, new)| (old.token.id.clone(), (swapped_at(new) + overlap).as_second()));
     assert_eq!(until.into_iter().map(|(id, at)| (id, at.as_second())).collect::<Vec<_>>(), expected);
 
-    w.issued_alone("agent").await;
-    let revoked = [&first, &second].map(|token| revocation(&w, token).unwrap().at);
-    assert!(revoked[0] >= swapped_at(&second) + overlap, "{revoked:?}");
-    assert!(revoked[0] < swapped_at(&third) + overlap, "{revoked:?}: it did not wait for the other one");
-    assert!(revoked[1] >= swapped_at(&third) + overlap, "{revoked:?}");
+    for (deleted, old, new) in [(0, &first, &second), (1, &second, &third)] {
+        let until = swapped_at(new) + overlap;
+        w.advance_to(until - MINUTE * 5);
+        w.look_at("agent").await;
+        assert_eq!(w.deletes(), deleted, "not before its time, and not with the other one");
+        w.advance_to(until + SignedDuration::from_secs(1));
+        w.look_at("agent").await;
+        eventually("it is revoked", WAIT, || async { revocation(&w, old) }).await;
+    }
+    assert_eq!(w.issued_alone("agent").await.token.id, third.token.id);
 }
 
 #[rstest]
@@ -264,29 +270,36 @@ async fn an_old_token_that_nobody_uses_goes_after_the_overlap(#[values(AccessTok
 async fn an_old_token_in_use_stays_until_the_outer_bound_and_is_told_of_once(
     #[values(AccessToken, WebsiteKey)] kind: Subject,
 ) {
-    let w = World::of(kind).await;
-    let before = issued(&w, json!({ "overlap": "8s", "maxOverlap": "25s" })).await;
+    let w = Clocked::of(kind).await;
+    let before = issued(&w, json!({ "overlap": "1h", "maxOverlap": "3h" })).await;
     let after = rotated(&w, &before, "1").await;
     let use_it = || {
         let next_second = swapped_at(&after) + SignedDuration::from_secs(1);
-        assert!(w.account.use_token(&before.token.id, Timestamp::now().max(next_second)));
+        assert!(w.account.use_token(&before.token.id, w.now().max(next_second)));
     };
     use_it();
+    w.polls(1).await;
     assert!(w.event("agent", "OldTokenStillInUse").await.contains(&before.token.display_key));
+    w.advance_to(swapped_at(&after) + MINUTE * 65);
+    w.polls(1).await;
     let ready = eventually("Ready tells of the old token", WAIT, || async {
         let ready = w.says("agent", "Issued").await;
         if ready.message.contains("still in use") { Ok(ready) } else { Err(ready) }
     })
     .await;
     assert!(ready.status == "True" && ready.message.contains(&before.token.display_key), "{}", ready.message);
-    let bound = swapped_at(&after) + SignedDuration::from_secs(25);
+    let bound = swapped_at(&after) + MINUTE * 180;
     let until = revoke_after(&w.resource("agent").await);
     assert_eq!(until, [(before.token.id.clone(), Timestamp::from_second(bound.as_second()).unwrap())]);
     use_it();
+    w.advance_to(bound - MINUTE * 5);
+    w.polls(1).await;
+    w.look_at("agent").await;
+    assert_eq!(w.deletes(), 0, "not before the outer bound");
 
+    w.advance_to(bound + SignedDuration::from_secs(1));
+    w.look_at("agent").await;
     w.issued_alone("agent").await;
-    let revoked = revocation(&w, &before).unwrap().at;
-    assert!(revoked >= bound, "{revoked} is before {bound}");
     // Status follows the revocation.
     eventually("Ready tells of it no longer", WAIT, || async {
         let ready = w.says("agent", "Issued").await;

@@ -13,7 +13,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::world::{
-    ARGS, Plane, Setup,
+    ARGS, HORIZON_ARG, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
     WAIT, World, key_in, start,
 };
@@ -29,18 +29,29 @@ async fn waiting(kind: Subject, plane: &Plane, operator_args: &[&str]) -> (Opera
     (operator, w, hold)
 }
 
-fn ends_in_time(ended: &Ended) {
+/// The operator gives itself less than 20 s, and a pod is given 30 s: what is between is for slow machines.
+pub(crate) fn ends_in_time(ended: &Ended) {
     assert!(ended.status.success(), "{ended:?}");
-    assert!(ended.after < Duration::from_secs(20), "{ended:?}");
+    assert!(ended.after < Duration::from_secs(30), "{ended:?}");
+}
+
+/// Waits until an operator has taken notice of SIGTERM.
+pub(crate) async fn is_asked_to_end(operator: &Operator) {
+    is_told(operator, "asked to end").await;
+}
+
+async fn is_told(operator: &Operator, what: &str) {
+    eventually("it is told", WAIT, || async { operator.logs().contains(what).then_some(()) }).await;
 }
 
 #[rstest]
 #[tokio::test]
 async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
-    let (operator, w, hold) = waiting(kind, &plane, &["--allow-plain-http", "--horizon", "2s"]).await;
+    let args = ["--allow-plain-http", "--horizon", HORIZON_ARG, "--lease-duration", "1m"];
+    let (operator, w, hold) = waiting(kind, &plane, &args).await;
     let answer = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        is_told(&operator, "finishes what is in hand: keys on their way into Secrets").await;
         assert!(operator.is_running().unwrap(), "it waits for the answer");
         w.account.release(hold);
     };
@@ -52,7 +63,7 @@ async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret(#[values(Acce
 
     let _operator = start(&plane.cluster, None, &ARGS).await;
     w.issued_alone("agent").await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 }
@@ -70,7 +81,7 @@ async fn at_shutdown_an_answer_that_does_not_come_is_given_up(#[values(AccessTok
     let _operator = start(&plane.cluster, None, &ARGS).await;
     w.issued_alone("agent").await;
     w.event("agent", "LostAttemptRevoked").await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
@@ -117,23 +128,33 @@ spec: {{ policyName: shut-{0}, validationActions: [Deny] }}
     eventually("the policy is gone", WAIT, || secrets.create(&params, &probe)).await;
     let _operator = start(&plane.cluster, None, &ARGS).await;
     w.issued_alone("agent").await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }
+
+/// How long the operator gives what is in hand; and half of that what is not. Where it waits for something that does not
+/// end by itself, it does so each time, whereas a machine that is busy is not so each time.
+const FINISH: Duration = Duration::from_secs(15);
 
 #[rstest]
 #[tokio::test]
 async fn an_idle_operator_ends_at_once(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     let plane = Plane::take().await;
-    let operator = start(&plane.cluster, None, &ARGS).await;
+    let mut operator = start(&plane.cluster, None, &ARGS).await;
     let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let before = w.issued("agent").await;
-    let ended = operator.terminate().await.unwrap();
-    assert!(ended.status.success() && ended.after < Duration::from_secs(5), "{ended:?}");
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        w.polls(1).await;
+        let ended = operator.terminate().await.unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        quickest = quickest.min(ended.after);
+        operator = start(&plane.cluster, None, &ARGS).await;
+    }
+    assert!(quickest < FINISH / 2, "{quickest:?}");
 
-    let _operator = start(&plane.cluster, None, &ARGS).await;
     w.polls(2).await;
     let after = w.issued("agent").await;
     assert_eq!((after.secret, after.resource.status), (before.secret, before.resource.status));
@@ -156,7 +177,7 @@ async fn at_shutdown_an_api_server_that_is_away_leaves_no_token_for_good(
 
     let _operator = start(&plane.cluster, None, &ARGS).await;
     w.issued_alone("agent").await;
-    w.polls(2).await;
+    w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (2, 1));
 }

@@ -20,13 +20,16 @@ use serde_json::json;
 
 use crate::world::{ARGS, Plane, Setup, WAIT, World, start};
 
-const STORM: Duration = Duration::from_secs(30);
 /// Resources of an account.
 const EACH: usize = 10;
 /// Changes of one account under way at once.
 const AT_ONCE: usize = 4;
 /// What a storm says of when to come back.
 const RETRY_AFTER: u64 = 8;
+/// Lists that a storm meets before it is over.
+const LISTS: usize = 3;
+/// After so many seconds a request without an answer has failed.
+const GIVEN_UP: u64 = 30;
 
 /// The shortest that the pauses of an account can be: they double, and only jitter makes them longer.
 fn doubling() -> impl Iterator<Item = u64> {
@@ -44,7 +47,7 @@ async fn apply_all(w: &World) {
 
 /// Waits until every resource is issued, each with a live token of its own, and no other token is left.
 async fn all_issued(w: &World) {
-    eventually("every resource is issued", 2 * WAIT, || async {
+    eventually("every resource is issued", WAIT, || async {
         let resources = w.list().await.map_err(|e| e.to_string())?;
         let waits = |resource: &DataFastAccessToken| {
             let ready = condition(resource, "Ready");
@@ -107,24 +110,43 @@ fn storms() -> [Storm; 5] {
 }
 
 impl Storm {
+    /// Whether its requests wait for an answer: they have not failed yet.
+    fn hangs(&self) -> bool {
+        self.reason == "Issuing"
+    }
+
+    /// Waits until all resources say what it is, and DataFast was asked a few times whether it is over.
+    async fn is_met(&self, w: &World, began: Timestamp) {
+        join_all(names().map(async |name| {
+            assert_eq!(w.says(&name, self.reason).await.status, "False", "{}", self.name);
+        }))
+        .await;
+        eventually("DataFast was asked again and again", WAIT, || async {
+            let requests = w.requests();
+            let lists = of(&requests, Operation::ListAccessTokens).iter().filter(|list| list.at > began).count();
+            if self.hangs() || lists >= LISTS { Ok(()) } else { Err(lists) }
+        })
+        .await;
+    }
+
     /// What came in under the storm, and the list that ended it: requests that were under way together, and then one list
     /// after each pause.
     fn is_met_with_few_calls(&self, calls: &[LoggedRequest]) {
-        let (storm, hangs) = (self.name, self.reason == "Issuing");
+        let storm = self.name;
         let is_post = |call: &LoggedRequest| call.operation == Some(Operation::CreateAccessToken);
         let (first, lists) = calls.split_at(calls.iter().take_while(|call| is_post(call)).count());
         assert!((1..=AT_ONCE).contains(&first.len()), "{storm}: {calls:#?}");
-        // The first that fails, after a second at most, is the last that is sent.
-        let took = first[first.len() - 1].at.duration_since(first[0].at);
-        assert!(hangs || took < SignedDuration::from_millis(1500), "{storm}: {calls:#?}");
         assert!(lists.iter().all(|call| call.operation == Some(Operation::ListAccessTokens)), "{storm}: {calls:#?}");
-        let times: Vec<Timestamp> = first.last().into_iter().chain(lists).map(|call| call.at).collect();
+        // The first that fails is the last that is sent: others may come in a little later.
+        let times: Vec<Timestamp> = first.first().into_iter().chain(lists).map(|call| call.at).collect();
         for (pair, pause) in times.windows(2).zip(&self.pauses) {
             let paused = pair[1].duration_since(pair[0]);
             assert!(paused >= seconds(*pause), "{storm}: {paused:#} where {pause} s are the least: {calls:#?}");
         }
         // A call that hangs has not failed yet; after any other, DataFast is asked again before the storm is over.
-        assert_eq!(lists.len() > 1, !hangs, "{storm}: {calls:#?}");
+        let failed = seconds(if self.hangs() { GIVEN_UP } else { 0 });
+        assert!(lists[0].at.duration_since(first[0].at) >= failed, "{storm}: {calls:#?}");
+        assert!(lists.len() > LISTS || self.hangs(), "{storm}: {calls:#?}");
     }
 
     /// Whoever got a token asked for it once, but for the requests in vain; and what was lost is gone.
@@ -157,37 +179,43 @@ fn heard_of_no_storm(w: &World) {
     assert!(requests.iter().all(|request| request.status == Some(200)), "{requests:#?}");
     for pair in lists.windows(2) {
         let interval = pair[1].at.duration_since(pair[0].at);
-        let polled = (seconds(9)..seconds(18)).contains(&interval);
-        assert!(polled, "a list {interval:#} after another: {lists:#?}");
+        // They come in at times that are a little off.
+        assert!(interval >= seconds(8), "a list {interval:#} after another: {lists:#?}");
     }
 }
 
-/// A hundred resources on ten accounts, five of which DataFast does not serve for half a minute, each in another way.
+/// An account that is not polled within any test.
+fn unpolled() -> Setup {
+    Setup { spec: Some(json!({ "pollInterval": "1h" })), ..Setup::default() }
+}
+
+/// A hundred resources on ten accounts, five of which DataFast does not serve for a while, each in another way.
 #[tokio::test]
 async fn a_storm_over_some_accounts_costs_few_calls_and_holds_up_no_other() {
     let storms = storms();
-    // The first request of the storm is one for a token: a list would come only after it.
-    let rarely = || Setup { spec: Some(json!({ "pollInterval": "60s" })), ..Setup::default() };
-    let stormy = join_all(storms.iter().map(|_| World::with(rarely())));
+    // The first request of the storm is one for a token.
+    let stormy = join_all(storms.iter().map(|_| World::with(unpolled())));
     let calm = join_all((0..5).map(|_| World::new()));
     let (stormy, calm) = tokio::join!(stormy, calm);
     join_all(stormy.iter().chain(&calm).map(|w| w.account_says("Connected"))).await;
 
-    let (begun, began) = (Instant::now(), Timestamp::now());
+    let began = Timestamp::now();
     for (storm, w) in storms.iter().zip(&stormy) {
         for fault in &storm.faults {
             w.set_fault(fault.clone());
         }
     }
-    join_all(stormy.iter().chain(&calm).map(apply_all)).await;
-    join_all(calm.iter().map(all_issued)).await;
-    for (storm, w) in storms.iter().zip(&stormy) {
-        for name in names() {
-            assert_eq!(w.says(&name, storm.reason).await.status, "False", "{}", storm.name);
-        }
-    }
-    assert!(begun.elapsed() < STORM, "only after {:?}", begun.elapsed());
-    tokio::time::sleep_until((begun + STORM).into()).await;
+    let met = join_all(storms.iter().zip(&stormy).map(async |(storm, w)| {
+        apply_all(w).await;
+        storm.is_met(w, began).await;
+    }));
+    // All the while the others have what they want, and are polled.
+    let served = join_all(calm.iter().map(async |w| {
+        apply_all(w).await;
+        all_issued(w).await;
+        w.polls(2).await;
+    }));
+    tokio::join!(met, served);
     stormy.iter().for_each(|w| w.account.clear_faults());
 
     join_all(stormy.iter().map(all_issued)).await;
@@ -218,10 +246,10 @@ async fn under_way_together(w: &World, answer: Kind) -> FaultId {
 }
 
 /// Requests that were under way together say one thing when they fail together: the first pause is that of a first
-/// failure, a second or two.
+/// failure, a second or two. After four failures it were eight seconds at least.
 #[tokio::test]
 async fn requests_that_fail_together_are_one_failure() {
-    let w = World::with(Setup { spec: Some(json!({ "pollInterval": "60s" })), ..Setup::default() }).await;
+    let w = World::with(unpolled()).await;
     let hold = under_way_together(&w, Kind::Status { status: 503, body: FaultBody::Html }).await;
     let released = Timestamp::now();
     w.account.release(hold);
@@ -232,35 +260,36 @@ async fn requests_that_fail_together_are_one_failure() {
     .await;
     assert_eq!(again.operation, Some(Operation::ListAccessTokens));
     let pause = again.at.duration_since(released);
-    assert!(pause < seconds(4), "a first pause of {pause:#}");
+    assert!(pause < seconds(1 << (AT_ONCE - 1)), "a first pause of {pause:#}");
     all_issued(&w).await;
     assert_eq!(w.posts(), (EACH + AT_ONCE) as u64);
 }
 
-/// One, then two, then four at once: how many were under way when each was sent.
+/// One, then two, then four at once.
 #[tokio::test]
 async fn after_a_storm_changes_resume_gradually() {
-    const TAKES: SignedDuration = SignedDuration::from_secs(2);
     let plane = Plane::take().await;
     // What has waited long for its turn is not sent: with the usual horizon, that is no matter here.
     let _operator = start(&plane.cluster, None, &["--allow-plain-http", "--leader-elect=false"]).await;
     let w = World::on(plane.cluster.clone(), Setup::default()).await;
-    let hold = under_way_together(&w, Kind::RateLimited { retry_after: RetryAfter::Seconds(1) }).await;
-    let ms = TAKES.as_millis().try_into().unwrap();
-    w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Latency { ms }));
+    let mut hold = under_way_together(&w, Kind::RateLimited { retry_after: RetryAfter::Seconds(1) }).await;
+    let mut posts = w.posts();
+    for at_once in [1, 2, AT_ONCE] {
+        // Those under way are answered, and those that come then are held.
+        let next = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold));
+        w.account.release(hold);
+        hold = next;
+        posts += at_once as u64;
+        eventually(&format!("{at_once} are under way"), WAIT, || async {
+            if w.posts() == posts { Ok(()) } else { Err(w.posts()) }
+        })
+        .await;
+        w.polls(1).await;
+        assert_eq!(w.posts(), posts, "no more than {at_once} at once");
+    }
     w.account.release(hold);
     all_issued(&w).await;
-    let requests = w.requests();
-    let served: Vec<Timestamp> =
-        of(&requests, Operation::CreateAccessToken).iter().filter(|p| p.status == Some(200)).map(|p| p.at).collect();
-    assert_eq!(served.len(), EACH);
     assert_eq!(w.posts(), (EACH + AT_ONCE) as u64);
-    let under_way = |at: &Timestamp| {
-        served.iter().filter(|other| (SignedDuration::ZERO..TAKES).contains(&at.duration_since(**other))).count()
-    };
-    let at_once: Vec<usize> = served.iter().map(under_way).collect();
-    assert_eq!(at_once[..3], [1, 1, 2], "at once: {at_once:?}");
-    assert_eq!(at_once.iter().max(), Some(&AT_ONCE), "at once: {at_once:?}");
 }
 
 /// DataFast issues, and no answer comes, again and again, while lists and revocations work. Each try costs a token that
@@ -271,8 +300,8 @@ async fn answers_lost_again_and_again_are_asked_for_ever_more_slowly() {
     w.account_says("Connected").await;
     w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Drop).after_effect());
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    eventually("it was asked for four times", WAIT, || async { (w.posts() >= 4).then_some(()) }).await;
     w.says("agent", "ApiUnavailable").await;
-    tokio::time::sleep(Duration::from_secs(15)).await;
     w.account.clear_faults();
     let requests = w.requests();
     let posts = of(&requests, Operation::CreateAccessToken);
@@ -325,8 +354,10 @@ async fn a_pause_that_ends_while_the_account_is_written_ends_for_all() {
     w.add_token(ForeignToken::default());
     w.polls(1).await;
     w.account.release(answer);
-    let issued = tokio::time::timeout(Duration::from_secs(40), w.issued("agent")).await;
-    issued.expect("it goes on by itself: several lists after the pause have been good");
+    tokio::select! {
+        _ = w.issued("agent") => {}
+        () = w.polls(10) => panic!("it goes on by itself: many lists after the pause have been good"),
+    }
     assert_eq!(w.posts(), 2);
 
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(w.client.clone());

@@ -55,10 +55,10 @@ impl Attack {
         api.patch("agent", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
-    /// Several polls later the victim has what it had; and so it is when the attacker's resource is deleted, which takes
+    /// When all has taken effect that can, the victim has what it had; and so it is when the attacker's resource is deleted, which takes
     /// along all that it can call its own.
     async fn fails(self) {
-        self.attacker.polls(2).await;
+        self.attacker.horizon_passes().await;
         self.victim_is_untouched().await;
         self.attacker.delete("agent").await;
         wait_gone(&self.attacker.objects(), "agent", WAIT).await;

@@ -66,7 +66,7 @@ async fn carries_on(folder: &Path) {
     join_all(worlds.iter().map(|world| world.would_be_taken_anew())).await;
     let _operator = start(&plane.cluster, None, &ARGS).await;
     join_all(worlds.iter().zip(&before).map(|(world, before)| world.comes_to_rest(before))).await;
-    join_all(worlds.iter().map(|world| world.w.polls(2))).await;
+    join_all(worlds.iter().map(|world| world.w.horizon_passes())).await;
     for (world, before) in worlds.iter().zip(&before) {
         world.comes_to_rest(before).await;
         world.has_changed_no_more_than(before).await;

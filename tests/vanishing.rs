@@ -3,7 +3,7 @@
 use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::names;
 use datafast_sandbox::{Fault, Kind, LoggedRequest, Operation};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use rstest::rstest;
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::world::{
     Clocked, Issued,
     Subject::{self, AccessToken, WebsiteKey},
-    WAIT, World, apply,
+    WAIT, World,
 };
 
 async fn issued(w: &World, names: &[&str]) -> Vec<Issued> {
@@ -21,6 +21,13 @@ async fn issued(w: &World, names: &[&str]) -> Vec<Issued> {
         issued.push(w.issued(name).await);
     }
     issued
+}
+
+/// Resources with tokens that are so old that every list must show them.
+async fn settled(w: &Clocked, names: &[&str]) -> Vec<Issued> {
+    let settled = issued(w, names).await;
+    w.advance_horizon();
+    settled
 }
 
 /// The calls that try a key.
@@ -71,8 +78,8 @@ async fn works_unseen(w: &World, before: &Issued) {
 async fn one_token_that_is_gone_is_replaced_and_the_account_has_no_doubts(
     #[values(AccessToken, WebsiteKey)] kind: Subject,
 ) {
-    let w = World::of(kind).await;
-    let before = issued(&w, &["one", "two", "three"]).await;
+    let w = Clocked::of(kind).await;
+    let before = settled(&w, &["one", "two", "three"]).await;
     let connected = w.account_says("Connected").await;
     w.account.delete_behind_back(&before[0].token.id);
     w.renewed("one", &before[0]).await;
@@ -92,13 +99,14 @@ async fn one_token_that_is_gone_is_replaced_and_the_account_has_no_doubts(
 #[rstest]
 #[tokio::test]
 async fn a_list_that_lacks_a_token_once_replaces_nothing(#[values(AccessToken, WebsiteKey)] kind: Subject) {
-    let (young, old) = (World::of(kind).await, World::of(kind).await);
+    let (young, old) = (Clocked::of(kind).await, Clocked::of(kind).await);
     futures::join!(lacks_once(&young, 0), lacks_once(&old, 1));
 }
 
-async fn lacks_once(w: &World, lists: usize) {
+async fn lacks_once(w: &Clocked, lists: usize) {
     let before = issued(w, &["agent"]).await;
     w.polls(lists).await;
+    w.advance_horizon();
     let hour = Kind::ListLag { seconds: 3600.0 };
     w.set_fault(Fault::new(Operation::ListAccessTokens, hour).once());
     w.polls(2).await;
@@ -112,8 +120,8 @@ async fn lacks_once(w: &World, lists: usize) {
 async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tried(
     #[values(AccessToken, WebsiteKey)] kind: Subject,
 ) {
-    let w = World::of(kind).await;
-    let before = issued(&w, &["one", "two", "three", "other"]).await;
+    let w = Clocked::of(kind).await;
+    let before = settled(&w, &["one", "two", "three", "other"]).await;
     let (gone, other) = (&before[..3], &before[3]);
     let asked = w.requests().len();
     for before in gone {
@@ -149,8 +157,8 @@ async fn several_tokens_that_are_gone_are_replaced_once_their_keys_have_been_tri
 #[rstest]
 #[tokio::test]
 async fn tokens_that_another_credential_cannot_see_are_not_replaced(#[values(AccessToken, WebsiteKey)] kind: Subject) {
-    let w = World::of(kind).await;
-    let before = issued(&w, &["one", "two", "three"]).await;
+    let w = Clocked::of(kind).await;
+    let before = settled(&w, &["one", "two", "three"]).await;
     w.set_credential(&successor(&w)).await;
     doubts(&w, 3).await;
     for before in &before {
@@ -187,8 +195,8 @@ async fn tokens_that_another_credential_cannot_see_are_not_replaced(#[values(Acc
 async fn a_single_token_that_the_credential_cannot_see_is_not_replaced(
     #[values(AccessToken, WebsiteKey)] kind: Subject,
 ) {
-    let w = World::of(kind).await;
-    let before = issued(&w, &["only"]).await;
+    let w = Clocked::of(kind).await;
+    let before = settled(&w, &["only"]).await;
     w.set_credential(&successor(&w)).await;
     works_unseen(&w, &before[0]).await;
     w.polls(1).await;
@@ -218,14 +226,11 @@ fn is_live(w: &World, issued: &Issued) {
 /// As above, but that the list which lacks the token is the first, and nothing is known of the key yet.
 #[tokio::test]
 async fn a_token_is_not_lost_when_its_resource_is_deleted_before_its_key_was_tried() {
-    let w = World::new().await;
+    let w = Clocked::new().await;
     let before = issued(&w, &["deleted", "stays"]).await;
     // A list has shown them, and they are old enough for each to show them.
     w.polls(1).await;
-    eventually("the horizon has passed", WAIT, || async {
-        (Timestamp::now().duration_since(before[1].token.created_at) > SignedDuration::from_secs(3)).then_some(())
-    })
-    .await;
+    w.advance_horizon();
     w.set_credential(&successor(&w)).await;
     doubts(&w, 2).await;
     is_held_up(&w, &before[0]).await;
@@ -236,8 +241,8 @@ async fn a_token_is_not_lost_when_its_resource_is_deleted_before_its_key_was_tri
 
 #[tokio::test]
 async fn a_deletion_waits_for_the_credential_that_can_revoke_a_hidden_token() {
-    let w = World::new().await;
-    let before = issued(&w, &["deleted", "stays"]).await;
+    let w = Clocked::new().await;
+    let before = settled(&w, &["deleted", "stays"]).await;
     w.set_credential(&successor(&w)).await;
     doubts(&w, 2).await;
     works_unseen(&w, &before[0]).await;
@@ -256,16 +261,8 @@ async fn a_deletion_waits_for_the_credential_that_can_revoke_a_hidden_token() {
 #[tokio::test]
 async fn a_deletion_ends_when_the_hidden_token_was_deleted_by_hand() {
     let w = Clocked::new().await;
-    let before = issued(&w, &["deleted", "stays"]).await;
-    let credential = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": { "name": w.name },
-        "stringData": { "token": successor(&w) },
-    });
-    // Past the horizon, from which on every list must show the tokens.
-    w.polls(1).await;
-    apply(&w.secrets(), &w.name, &credential).await;
+    let before = settled(&w, &["deleted", "stays"]).await;
+    w.set_credential(&successor(&w)).await;
     doubts(&w, 2).await;
     w.polls(1).await;
     works_unseen(&w, &before[1]).await;

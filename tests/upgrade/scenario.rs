@@ -48,7 +48,7 @@ pub(super) async fn record() -> Stored {
         }
     }));
     let (resources, vanished, _) = tokio::join!(settle(&settled), vanishing(&settled), prepare);
-    settled.polls(2).await;
+    settled.horizon_passes().await;
     eventually("the first use and the unclaimed token show", WAIT, || async {
         let account = settled.account_resource().await.status.unwrap_or_default();
         let plain = settled.resource("plain").await.status.unwrap_or_default();

@@ -29,7 +29,11 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
-use super::{Setup, Subject, World, apply, unique};
+use super::{Setup, Subject, World, apply, late_proxy, unique};
+
+/// The operator's default. No test waits for it, as the clock is moved; and what must come to pass within it has all of
+/// that time, on the slowest machine.
+const HORIZON: Duration = Duration::from_secs(120);
 
 /// This machine's clocks, moved.
 #[derive(Debug)]
@@ -71,7 +75,7 @@ async fn plane() -> &'static (Arc<ControlPlane>, PathBuf) {
     let start = || async {
         let cluster = Arc::new(ControlPlane::start().await.unwrap());
         install(&cluster).await.unwrap();
-        let kubeconfig = cluster.kubeconfig_operator(None).unwrap();
+        let kubeconfig = cluster.kubeconfig_operator(late_proxy(&cluster).await.as_deref()).unwrap();
         (cluster, kubeconfig)
     };
     PLANE.get_or_init(start).await
@@ -103,17 +107,22 @@ impl Clocked {
     pub(crate) async fn of(kind: Subject) -> Self {
         let (cluster, _) = plane().await;
         let world = World::on(cluster.clone(), Setup { kind, ..Setup::default() }).await;
-        let credential = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": { "name": world.name },
-            "stringData": { "token": world.account.credential() },
-        });
-        apply(&world.secrets(), &world.name, &credential).await;
         let mut this =
             Self { _log: log_to_file(&world.cluster), running: None, clock: Arc::new(TestClock::new()), world };
+        this.set_credential(&this.account.credential()).await;
         this.start().await;
         this
+    }
+
+    /// As [`World::set_credential`], where this operator has it.
+    pub(crate) async fn set_credential(&self, credential: &str) {
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": self.name },
+            "stringData": { "token": credential },
+        });
+        apply(&self.secrets(), &self.name, &secret).await;
     }
 
     /// Starts an operator: one that remembers nothing.
@@ -126,7 +135,7 @@ impl Clocked {
             namespace: self.namespace.clone(),
             watch_namespaces: vec![self.namespace.clone()],
             concurrency: 4,
-            horizon: Duration::from_secs(2),
+            horizon: HORIZON,
             allow_plain_http: true,
             instance: "in-process".to_owned(),
             clock: self.clock.clone(),
@@ -161,6 +170,11 @@ impl Clocked {
         let mut moved = self.clock.moved();
         moved.wall += by;
         moved.steady += by.unsigned_abs();
+    }
+
+    /// Lets the horizon pass: a list that begins from now on shows all that has been asked for, or it is not there.
+    pub(crate) fn advance_horizon(&self) {
+        self.advance(SignedDuration::try_from(HORIZON).unwrap() + SignedDuration::from_secs(1));
     }
 
     /// Sets the wall clock, by so much.

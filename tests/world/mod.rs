@@ -6,8 +6,9 @@ mod sight;
 mod subject;
 mod workload;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+pub(crate) use datafast_harness::WAIT;
 use datafast_harness::{ControlPlane, eventually, namespace};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
 use datafast_sandbox::{Account, AccountOptions, Fault, ForeignToken, LoggedRequest, Operation};
@@ -22,13 +23,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
-pub(crate) use operator::{ARGS, Plane, binary, sandbox, shared, shared_get, shared_get_as, start, start_with};
+pub(crate) use operator::{
+    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, sandbox, shared, shared_get, shared_get_as, start,
+    start_with,
+};
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
 pub(crate) use workload::workload;
-
-/// Long enough for several polls of an account on a busy machine.
-pub(crate) const WAIT: Duration = Duration::from_secs(90);
 
 /// Where the operator's credentials are.
 pub(crate) const SYSTEM: &str = datafast_harness::OPERATOR_NAMESPACE;
@@ -298,7 +299,16 @@ impl World {
     /// Waits until so many lists that begin after now have been answered. Whatever the operator makes of the last but
     /// one, it has had a whole poll interval to do.
     pub(crate) async fn polls(&self, number: usize) {
-        let start = Timestamp::now();
+        self.polls_since(Timestamp::now(), number).await;
+    }
+
+    /// Waits for a list that begins more than the horizon after now: all that has been asked for shows in it or never will.
+    pub(crate) async fn horizon_passes(&self) {
+        self.polls_since(Timestamp::now() + HORIZON, 1).await;
+    }
+
+    /// Waits until so many lists that begin after `start` have been answered.
+    async fn polls_since(&self, start: Timestamp, number: usize) {
         eventually(&format!("{number} lists"), WAIT, || async {
             let requests = self.account.requests();
             let answered = |operation| {

@@ -1,25 +1,40 @@
 //! What is slow to start, and so is shared: control planes, the operator, the sandbox.
 
 use std::{
+    collections::BTreeMap,
     future,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, mpsc},
     thread,
+    time::Duration,
 };
 
-use datafast_harness::{ControlPlane, Operator, OperatorOptions, install};
+use datafast_harness::{ControlPlane, Cutter, Operator, OperatorOptions, Plan, install, late_answers};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey};
 use datafast_sandbox::{Options, Sandbox};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::{
+    runtime::Runtime,
+    sync::{OnceCell, Semaphore, SemaphorePermit},
+};
 
-/// How most tests run the operator: at once, and with a horizon that a test can wait for.
-pub(crate) const ARGS: [&str; 4] = ["--allow-plain-http", "--leader-elect=false", "--horizon", "2s"];
+use super::SYSTEM;
+
+/// A horizon that a test can wait for. Half of it is enough for the slowest machine to get from the record of an attempt to
+/// its request: what takes longer is recorded again.
+pub(crate) const HORIZON: Duration = Duration::from_secs(20);
+
+/// [`HORIZON`], as the operator is told.
+pub(crate) const HORIZON_ARG: &str = "20s";
+
+/// How most tests run the operator: at once, and with this horizon.
+pub(crate) const ARGS: [&str; 4] = ["--allow-plain-http", "--leader-elect=false", "--horizon", HORIZON_ARG];
 
 /// The operator's program.
 pub(crate) fn binary() -> PathBuf {
@@ -60,6 +75,27 @@ pub(crate) async fn shared_operator() -> &'static Operator {
         .await
 }
 
+/// What stands between operators and the API server where that is to answer late ([`late_answers`]): one for each control
+/// plane, in a runtime of their own, because a test's ends with the test.
+pub(crate) async fn late_proxy(cluster: &ControlPlane) -> Option<String> {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    static PROXIES: Mutex<BTreeMap<String, Cutter>> = Mutex::new(BTreeMap::new());
+    if late_answers().is_zero() {
+        return None;
+    }
+    let upstream = cluster.url();
+    let known = |proxies: &BTreeMap<String, Cutter>| proxies.get(&upstream).map(|proxy| proxy.url().to_owned());
+    if let Some(url) = known(&PROXIES.lock().unwrap()) {
+        return Some(url);
+    }
+    let (ca, url) = (cluster.ca().unwrap(), upstream.clone());
+    let start = async move { Cutter::start(&Plan::count_only(), "kubernetes", &url, Some(&ca)).await.unwrap() };
+    let proxy = RUNTIME.spawn(start).await.unwrap();
+    let mut proxies = PROXIES.lock().unwrap();
+    proxies.entry(upstream.clone()).or_insert(proxy);
+    known(&proxies)
+}
+
 /// Starts an operator under its own identity, and waits until it is ready. `server`: in place of the API server.
 pub(crate) async fn start(cluster: &ControlPlane, server: Option<&str>, args: &[&str]) -> Operator {
     start_with(cluster, server, args, &[]).await
@@ -72,7 +108,8 @@ pub(crate) async fn start_with(
     args: &[&str],
     environment: &[(&str, &str)],
 ) -> Operator {
-    let kubeconfig = cluster.kubeconfig_operator(server).unwrap();
+    let late = late_proxy(cluster).await;
+    let kubeconfig = cluster.kubeconfig_operator(server.or(late.as_deref())).unwrap();
     let options = OperatorOptions::new(binary(), kubeconfig).args(args.iter().copied());
     let options = environment.iter().fold(options, |options, (name, value)| options.env(*name, *value));
     let operator = Operator::start(options).unwrap();
@@ -87,8 +124,11 @@ pub(crate) struct Plane {
     _permit: SemaphorePermit<'static>,
 }
 
-/// More of them at once would be slower than one after the other.
-static PERMITS: Semaphore = Semaphore::const_new(6);
+/// Two for each core, and six at most: more of them at once would be slower than one after the other.
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new((2 * cores).min(6))
+});
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
 impl Plane {
@@ -104,6 +144,9 @@ impl Plane {
         clear::<DataFastAccessToken>(&client).await;
         clear::<DataFastWebsiteKey>(&client).await;
         clear::<DataFastAccount>(&client).await;
+        // A leader that was killed may hold it for longer than a test waits.
+        let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+        let _ = leases.delete("datafast-operator", &DeleteParams::default()).await;
         Self { cluster, _permit }
     }
 }

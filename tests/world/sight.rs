@@ -1,6 +1,6 @@
 //! What users can see: conditions, Secrets, events; and who asked the API server for what.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use datafast_harness::{condition, eventually};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount, KeyResource};
@@ -140,7 +140,7 @@ impl World {
     /// Waits for an event about a resource, and returns its text.
     #[track_caller]
     pub(crate) fn event<'a>(&'a self, name: &'a str, reason: &'a str) -> impl Future<Output = String> + use<'a> {
-        eventually(&format!("an event {reason} about {name}"), Duration::from_secs(30), move || async move {
+        eventually(&format!("an event {reason} about {name}"), WAIT, move || async move {
             let events = self.events(name).await;
             let found = events.iter().find(|event| event.reason.as_deref() == Some(reason));
             found.map(|event| event.note.clone().unwrap_or_default()).ok_or_else(|| reasons(&events))

@@ -15,11 +15,9 @@ use crate::{
     binaries::Binaries,
     error::{Context, Error, Result},
     files::{Identity, RunDir, audit_policy, signing_key, token_file},
+    helpers::{ANSWERED_WITHIN, WAIT},
     process::{Process, free_port},
 };
-
-/// A cold start on a busy machine with two cores must still fit.
-const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// A control plane of its own on loopback, with RBAC, admission and quota as in a cluster, but no nodes. It ends when
 /// this value is dropped, and when the process that started it ends, for whatever reason.
@@ -248,11 +246,11 @@ impl ControlPlane {
     fn http_client(&self) -> Result<reqwest::Client> {
         let certificates = reqwest::Certificate::from_pem_bundle(&self.ca()?)?;
         let client = reqwest::Client::builder().tls_certs_only(certificates).no_proxy();
-        Ok(client.timeout(Duration::from_secs(10)).build()?)
+        Ok(client.timeout(ANSWERED_WITHIN).build()?)
     }
 
     async fn wait_until<F: Future<Output = bool>>(&self, what: &str, mut done: impl FnMut() -> F) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + WAIT;
         loop {
             lock(&self.etcd).check_running()?;
             lock(&self.apiserver).as_mut().map_or(Ok(()), Process::check_running)?;
@@ -262,7 +260,7 @@ impl ControlPlane {
             }
             if Instant::now() > deadline {
                 let logs = self.dir.path().display();
-                return Err(Error::new(format!("waited {READY_WITHIN:?} until {what}; the logs are in {logs}")));
+                return Err(Error::new(format!("waited {WAIT:?} until {what}; the logs are in {logs}")));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

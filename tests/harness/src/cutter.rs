@@ -1,6 +1,6 @@
 //! A reverse proxy between the operator and one of its servers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     ControlPlane,
     error::{Context, Result},
+    helpers::ANSWERED_WITHIN,
     plan::{Fault, Plan, Side, Verdict},
 };
 
@@ -52,7 +53,7 @@ impl Cutter {
         let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5));
+            .connect_timeout(ANSWERED_WITHIN);
         if let Some(ca) = ca {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca)?);
         }

@@ -20,6 +20,13 @@ use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
+/// How long anything is waited for. Only a test that fails meets this limit, so it is far beyond what the slowest machine
+/// needs: what has a time to keep is asserted where that time is the promise.
+pub const WAIT: Duration = Duration::from_secs(300);
+
+/// What one request of a test may take.
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+
 /// What a probe of [`eventually`] may return: an `Option`, or a `Result` whose error shows what was seen instead.
 pub trait Outcome {
     /// What is waited for.
@@ -50,10 +57,8 @@ impl<T, E: Debug> Outcome for std::result::Result<T, E> {
 ///
 /// ```no_run
 /// # async fn example(secrets: kube::Api<k8s_openapi::api::core::v1::Secret>) {
-/// # use std::time::Duration;
-/// # use datafast_harness::eventually;
-/// let wait = Duration::from_secs(10);
-/// let secret = eventually("the Secret is there", wait, || async { secrets.get("a").await }).await;
+/// # use datafast_harness::{WAIT, eventually};
+/// let secret = eventually("the Secret is there", WAIT, || async { secrets.get("a").await }).await;
 /// # }
 /// ```
 ///
@@ -90,7 +95,7 @@ where
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // One last try after the deadline, for what was slow to ask.
-        match tokio::time::timeout(left.max(Duration::from_secs(5)), probe()).await.map(Outcome::outcome) {
+        match tokio::time::timeout(left.max(ANSWERED_WITHIN), probe()).await.map(Outcome::outcome) {
             Ok(Ok(value)) => return value,
             Ok(Err(seen)) => last = seen,
             Err(_) => last += " (the last try did not return)",

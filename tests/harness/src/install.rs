@@ -1,7 +1,5 @@
 //! Installs what the operator needs in a cluster, from the files that users apply.
 
-use std::time::Duration;
-
 use k8s_openapi::{
     api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -17,11 +15,8 @@ use crate::{
     binaries::workspace,
     error::{Context, Result},
     eventually,
-    helpers::wait_condition,
+    helpers::{WAIT, wait_condition},
 };
-
-/// Far longer than an API server that works takes to see a new object.
-const WAIT: Duration = Duration::from_secs(30);
 
 /// Where the operator lives.
 pub const OPERATOR_NAMESPACE: &str = "datafast-system";
@@ -82,7 +77,7 @@ async fn wait_for_rights(operator: &Client) {
 ///
 /// # Panics
 ///
-/// When it does not within 30 s.
+/// When it does not within [`WAIT`].
 pub async fn wait_established(client: &Client, name: &str) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let crd = wait_condition(&crds, name, "Established", "True", WAIT).await;

@@ -36,9 +36,9 @@ pub use control_plane::ControlPlane;
 pub use cutter::Cutter;
 pub use error::{Error, Result};
 pub use helpers::{
-    Outcome, apply_yaml, condition, eventually, namespace, parse_yaml, server_error, wait_condition, wait_gone,
+    Outcome, WAIT, apply_yaml, condition, eventually, namespace, parse_yaml, server_error, wait_condition, wait_gone,
 };
 pub use install::{OPERATOR_NAMESPACE, install, wait_established};
 pub use operator::{Ended, Operator, OperatorOptions};
-pub use plan::{Entry, Fault, Plan, Side};
+pub use plan::{Entry, Fault, Plan, Side, late_answers};
 pub use process::free_port;

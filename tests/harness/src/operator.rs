@@ -15,15 +15,10 @@ use rustix::process::Signal;
 
 use crate::{
     error::{Context, Error, Result},
+    helpers::{ANSWERED_WITHIN, WAIT},
     install::OPERATOR_NAMESPACE,
     process::{Process, free_port, last_lines, wait_exit},
 };
-
-/// The operator promises to end within 20 s of SIGTERM; a busy machine may be late.
-const TERMINATES_WITHIN: Duration = Duration::from_secs(25);
-
-/// How long [`Operator::wait_ready`] waits.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How to run the operator.
 #[derive(Debug, Clone)]
@@ -108,7 +103,7 @@ impl Operator {
         let fixed = ["run", "--listen", &listen, "--namespace", &options.namespace].map(str::to_owned);
         let args = fixed.into_iter().chain(options.args);
         let process = Process::start(&options.binary, args, Some(&environment), &options.log_file)?;
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWERED_WITHIN).build()?;
         Ok(Self { process: Mutex::new(process), url: format!("http://{listen}"), log_file: options.log_file, http })
     }
 
@@ -126,9 +121,9 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// Where it ends or does not get ready within a minute: then with the end of its log.
+    /// Where it ends or does not get ready within [`WAIT`]: then with the end of its log.
     pub async fn wait_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + WAIT;
         loop {
             self.lock().check_running()?;
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
@@ -141,7 +136,7 @@ impl Operator {
                 let end = last_lines(&self.log_file, 30);
                 let file = self.log_file.display();
                 return Err(Error::new(format!(
-                    "the operator is not ready after {READY_WITHIN:?}: /readyz says {last}. The end of {file}:\n{end}"
+                    "the operator is not ready after {WAIT:?}: /readyz says {last}. The end of {file}:\n{end}"
                 )));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -190,17 +185,17 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// Where it had ended before, or has not within 25 s (then it is killed): with the end of its log.
+    /// Where it had ended before, or has not within [`WAIT`] (then it is killed): with the end of its log.
     pub async fn terminate(&self) -> Result<Ended> {
         let start = Instant::now();
         self.lock().check_running()?;
         self.lock().signal(Signal::TERM)?;
-        if let Some(status) = self.wait_exit(TERMINATES_WITHIN).await? {
+        if let Some(status) = self.wait_exit(WAIT).await? {
             return Ok(Ended { status, after: start.elapsed() });
         }
         self.lock().kill()?;
         let end = last_lines(&self.log_file, 30);
-        Err(Error::new(format!("still running {TERMINATES_WITHIN:?} after SIGTERM. The end of its log:\n{end}")))
+        Err(Error::new(format!("still running {WAIT:?} after SIGTERM. The end of its log:\n{end}")))
     }
 
     /// SIGSTOP: when this returns, the process stands still, with all its connections open, as one that the node gives no

@@ -102,7 +102,7 @@ pub(crate) struct Ticket {
 impl Plan {
     /// A plan with this fault.
     pub fn new(fault: Fault) -> Self {
-        let state = State { fault, delay: Duration::ZERO, held: false, log: Vec::new(), round: 0 };
+        let state = State { fault, delay: late_answers(), held: false, log: Vec::new(), round: 0 };
         Self {
             state: Arc::new(Mutex::new(state)),
             reached: Arc::new(watch::Sender::new(None)),
@@ -234,6 +234,21 @@ impl Plan {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How late every server answers that a [`Plan`] stands before: the variable `DATAFAST_TEST_ANSWERS_LATE_MS` has it in
+/// milliseconds, to try a slow cluster. Zero without it.
+///
+/// # Panics
+///
+/// Where it is no number.
+pub fn late_answers() -> Duration {
+    let text = std::env::var("DATAFAST_TEST_ANSWERS_LATE_MS").unwrap_or_default();
+    match (text.as_str(), text.parse()) {
+        ("", _) => Duration::ZERO,
+        (_, Ok(milliseconds)) => Duration::from_millis(milliseconds),
+        (text, Err(error)) => panic!("DATAFAST_TEST_ANSWERS_LATE_MS={text:?}: {error}; it is a number of milliseconds"),
     }
 }
 

@@ -1,13 +1,12 @@
 //! Into etcd, past the API server: as an earlier one left it there.
 
-use std::time::Duration;
-
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::{
     ControlPlane,
     error::{Context, Result},
+    helpers::ANSWERED_WITHIN,
 };
 
 impl ControlPlane {
@@ -22,7 +21,7 @@ impl ControlPlane {
             "key": BASE64.encode(format!("/registry/{key}").as_bytes()),
             "value": BASE64.encode(object.to_string().as_bytes()),
         });
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWERED_WITHIN).build()?;
         let url = format!("http://127.0.0.1:{}/v3/kv/put", self.etcd_port);
         http.post(url).json(&body).send().await?.error_for_status().context(key)?;
         Ok(())

@@ -1,10 +1,10 @@
 //! The control plane behaves as a cluster does, as far as tests rely on it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use datafast_harness::{
-    ControlPlane, apply_yaml, condition, eventually, install, namespace, server_error, wait_condition,
+    ControlPlane, WAIT, apply_yaml, condition, eventually, install, namespace, server_error, wait_condition,
     wait_established, wait_gone,
 };
 use k8s_openapi::api::{
@@ -17,8 +17,6 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::json;
-
-const WAIT: Duration = Duration::from_secs(30);
 
 const CRD: &str = r#"
 apiVersion: apiextensions.k8s.io/v1

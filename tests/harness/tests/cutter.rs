@@ -4,7 +4,7 @@
 use std::{pin::pin, time::Duration};
 
 use axum::http::StatusCode;
-use datafast_harness::{ControlPlane, Cutter, Fault, Plan, Side, eventually, install, namespace};
+use datafast_harness::{ControlPlane, Cutter, Fault, Plan, Side, WAIT, eventually, install, namespace};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -14,7 +14,6 @@ use kube::{
 };
 use serde_json::json;
 
-const WAIT: Duration = Duration::from_secs(30);
 /// Long enough that an answer would have come.
 const NOTHING_COMES: Duration = Duration::from_millis(500);
 
@@ -54,6 +53,19 @@ fn secret(name: &str) -> Secret {
 impl World {
     async fn create(&self, name: &str) -> kube::Result<Secret> {
         self.through.create(&PostParams::default(), &secret(name)).await
+    }
+
+    /// Sends a request at which the plan cuts: it is never answered.
+    async fn is_cut(&self, through: &Api<Secret>, name: &str) {
+        let (params, secret) = (PostParams::default(), secret(name));
+        let reached = async {
+            self.plan.reached().await;
+            tokio::time::sleep(NOTHING_COMES).await;
+        };
+        tokio::select! {
+            _ = through.create(&params, &secret) => panic!("it is never answered"),
+            () = reached => {}
+        }
     }
 
     async fn exists(&self, name: &str) -> bool {
@@ -103,7 +115,7 @@ async fn a_watch_streams() {
 async fn a_cut_before_leaves_no_effect_and_holds_all_that_follows() {
     let w = world(Plan::cut(2, Side::Before)).await;
     w.create("one").await.unwrap();
-    assert!(tokio::time::timeout(NOTHING_COMES, w.create("two")).await.is_err(), "it is never answered");
+    w.is_cut(&w.through, "two").await;
     assert_eq!(w.plan.reached().await, format!("POST /api/v1/namespaces/{}/secrets", w.namespace));
     assert!(tokio::time::timeout(NOTHING_COMES, w.create("three")).await.is_err());
     assert!(tokio::time::timeout(NOTHING_COMES, w.through.get("one")).await.is_err());
@@ -120,12 +132,10 @@ async fn a_cut_before_leaves_no_effect_and_holds_all_that_follows() {
 async fn a_cut_after_takes_effect_even_if_the_client_is_gone() {
     let w = world(Plan::cut(1, Side::After)).await;
     w.plan.delay(Duration::from_millis(20));
-    {
-        let mut call = pin!(w.create("one"));
-        tokio::select! {
-            _ = &mut call => panic!("it is never answered"),
-            () = tokio::time::sleep(Duration::from_millis(60)) => {}
-        }
+    // The client goes as soon as its request is counted.
+    tokio::select! {
+        _ = w.create("one") => panic!("it is never answered"),
+        () = eventually("it is counted", WAIT, || async { (w.plan.count() == 1).then_some(()) }) => {}
     }
     tokio::time::timeout(WAIT, w.plan.reached()).await.unwrap();
     assert!(w.exists("one").await);
@@ -137,7 +147,7 @@ async fn a_cut_after_takes_effect_even_if_the_client_is_gone() {
 async fn a_request_that_a_dead_client_left_in_the_socket_never_gets_through() {
     use std::io::Write;
     let w = world(Plan::cut(1, Side::Before)).await;
-    assert!(tokio::time::timeout(NOTHING_COMES, w.create("one")).await.is_err());
+    w.is_cut(&w.through, "one").await;
     let address = w.cutter.url().strip_prefix("http://").unwrap();
     let mut dead = std::net::TcpStream::connect(address).unwrap();
     let path = format!("/api/v1/namespaces/{}/secrets", w.namespace);
@@ -176,8 +186,7 @@ async fn two_cutters_share_one_plan() {
     let second = Cutter::start(&plan, "second", &cluster.url(), Some(&cluster.ca().unwrap())).await.unwrap();
     let other: Api<Secret> = Api::namespaced(client(&cluster, &second).await, &w.namespace);
     w.create("one").await.unwrap();
-    let (params, two) = (PostParams::default(), secret("two"));
-    assert!(tokio::time::timeout(NOTHING_COMES, other.create(&params, &two)).await.is_err());
+    w.is_cut(&other, "two").await;
     assert!(tokio::time::timeout(NOTHING_COMES, w.create("three")).await.is_err(), "both are held");
     let upstreams: Vec<_> = plan.log().into_iter().map(|e| e.upstream).collect();
     assert_eq!(upstreams, ["kubernetes", "second"]);

@@ -5,10 +5,10 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use datafast_harness::{ControlPlane, eventually};
+use datafast_harness::{ControlPlane, WAIT, eventually};
 
 /// Set in the process that [`a_killed_test_leaves_nothing_running`] starts and kills.
 const VICTIM: &str = "DATAFAST_HARNESS_VICTIM";
@@ -28,7 +28,7 @@ async fn victim() {
     let cluster = ControlPlane::shared().await.unwrap();
     let pids: Vec<String> = cluster.pids().iter().map(ToString::to_string).collect();
     println!("\npids {}", pids.join(" "));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(WAIT).await;
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_killed_test_leaves_nothing_running() {
 
     victim.kill().unwrap();
     victim.wait().unwrap();
-    eventually("all processes are gone", Duration::from_secs(10), || async {
+    eventually("all processes are gone", WAIT, || async {
         let left: Vec<&&str> = pids.iter().filter(|pid| runs(pid)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })

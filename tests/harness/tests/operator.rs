@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use datafast_harness::{Operator, OperatorOptions, eventually};
-
-const WAIT: Duration = Duration::from_secs(10);
+use datafast_harness::{Operator, OperatorOptions, WAIT, eventually};
 
 /// A program in a folder of its own.
 fn program(name: &str, script: &str) -> OperatorOptions {
@@ -21,14 +19,13 @@ fn program(name: &str, script: &str) -> OperatorOptions {
     OperatorOptions::new(path, folder.join("kubeconfig"))
 }
 
-async fn ticks(operator: &Operator) -> usize {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+fn ticks(operator: &Operator) -> usize {
     operator.logs().lines().filter(|line| *line == "tick").count()
 }
 
 #[tokio::test]
 async fn it_gets_its_arguments_and_a_clean_environment() {
-    let options = program("arguments", "echo \"args: $*\"; env; echo problem >&2; exec sleep 60")
+    let options = program("arguments", "echo \"args: $*\"; env; echo problem >&2; exec sleep 600")
         .args(["--horizon", "1s"])
         .env("POD_NAME", "pod-1");
     let kubeconfig = format!("KUBECONFIG={}", options.kubeconfig.display());
@@ -52,7 +49,6 @@ async fn sigterm_reaches_the_program_itself() {
     assert!(operator.is_running().unwrap());
     let ended = operator.terminate().await.unwrap();
     assert_eq!(ended.status.code(), Some(3));
-    assert!(ended.after < Duration::from_secs(5), "{ended:?}");
     assert!(operator.logs().ends_with("bye\n"));
     assert!(!operator.is_running().unwrap());
     assert!(operator.terminate().await.is_err(), "there is nothing to end any more");
@@ -63,10 +59,11 @@ async fn it_can_be_frozen_and_killed() {
     let operator = Operator::start(program("freeze", "while :; do echo tick; sleep 0.02; done")).unwrap();
     eventually("it ticks", WAIT, || async { operator.logs().contains("tick").then_some(()) }).await;
     operator.stop().unwrap();
-    let frozen = ticks(&operator).await;
-    assert_eq!(ticks(&operator).await, frozen);
+    let frozen = ticks(&operator);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(ticks(&operator), frozen);
     operator.cont().unwrap();
-    assert!(ticks(&operator).await > frozen);
+    eventually("it ticks again", WAIT, || async { (ticks(&operator) > frozen).then_some(()) }).await;
     operator.stop().unwrap();
     assert_eq!(operator.kill().await.unwrap().signal(), Some(9));
     assert!(!operator.is_running().unwrap());

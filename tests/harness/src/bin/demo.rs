@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Parser, builder::FalseyValueParser};
 use datafast_harness::{
-    ControlPlane, OPERATOR_NAMESPACE, Operator, OperatorOptions, apply_yaml, condition, install, parse_yaml,
+    ControlPlane, OPERATOR_NAMESPACE, Operator, OperatorOptions, WAIT, apply_yaml, condition, install, parse_yaml,
 };
 use datafast_sandbox::{Account, AccountOptions, Options, Sandbox};
 use k8s_openapi::api::core::v1::Secret;
@@ -27,7 +27,6 @@ use tokio::signal::unix::{SignalKind, signal};
 /// So that a token deleted at DataFast is noticed while one looks on. Nothing delays a request on loopback.
 const HORIZON: &str = "20s";
 const POLL_INTERVAL: &str = "10s";
-const READY_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Kinds of resources, and their short names.
 const KINDS: [(&str, &str); 3] =
@@ -176,7 +175,7 @@ impl Demo {
         let mut interrupted = std::pin::pin!(interrupted());
         let mut shown = BTreeMap::new();
         let mut all_ready = false;
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + WAIT;
         loop {
             tokio::select! {
                 stopped = &mut interrupted => {
@@ -207,7 +206,7 @@ impl Demo {
                 (false, true) if Instant::now() > deadline => {
                     let late: Vec<_> =
                         shown.iter().filter(|(_, row)| !row.ready).map(|(name, _)| name.as_str()).collect();
-                    return Err(format!("not Ready within {READY_WITHIN:?}: {}", late.join(", ")).into());
+                    return Err(format!("not Ready within {WAIT:?}: {}", late.join(", ")).into());
                 }
                 (false, _) => continue,
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation, RetryAfter, Wire};
 use serde_json::{Value, json};
 
-use crate::{World, text};
+use crate::{GIVEN_UP, LAG, World, lag_passes, text};
 
 const CREATE: Operation = Operation::CreateAccessToken;
 const LIST: Operation = Operation::ListAccessTokens;
@@ -74,7 +74,7 @@ async fn bodies_of_choice() {
     world.account.set_fault(Fault::new(LIST, status(200, FaultBody::Huge)).once());
     assert!(world.list().send().await.unwrap().bytes().await.unwrap().len() > 1 << 20);
     world.account.set_fault(Fault::new(LIST, status(200, FaultBody::Endless)).once());
-    let ended = world.list().timeout(Duration::from_millis(200)).send().await.unwrap().bytes().await;
+    let ended = world.list().timeout(GIVEN_UP).send().await.unwrap().bytes().await;
     assert!(ended.unwrap_err().is_timeout());
 }
 
@@ -107,7 +107,7 @@ async fn a_hanging_request_is_never_answered() {
     world.account.set_fault(Fault::new(CREATE, Kind::Hang).once());
     world.account.set_fault(Fault::new(CREATE, Kind::Hang).after_effect().once());
     for effects in [0, 1] {
-        let error = world.create(&json!({})).timeout(Duration::from_millis(200)).send().await.unwrap_err();
+        let error = world.create(&json!({})).timeout(GIVEN_UP).send().await.unwrap_err();
         assert!(error.is_timeout());
         assert_eq!(world.account.issued_tokens().len(), effects);
     }
@@ -153,14 +153,14 @@ async fn latency_delays_an_answer() {
 #[tokio::test]
 async fn a_lagging_list_shows_the_past() {
     let world = World::new().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    world.account.set_fault(Fault::new(LIST, Kind::ListLag { seconds: 0.3 }));
+    lag_passes().await;
+    world.account.set_fault(Fault::new(LIST, Kind::ListLag { seconds: LAG.as_secs_f64() }));
     let id = text(&world.created().await["_id"]).to_owned();
     assert_eq!(world.listed().await.len(), 1, "the create does not show yet");
-    tokio::time::sleep(Duration::from_millis(310)).await;
+    lag_passes().await;
     world.account.delete_behind_back(&id);
     assert_eq!(world.listed().await.len(), 2, "the deletion does not show yet");
-    tokio::time::sleep(Duration::from_millis(310)).await;
+    lag_passes().await;
     assert_eq!(world.listed().await.len(), 1);
 }
 

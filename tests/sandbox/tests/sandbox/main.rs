@@ -7,6 +7,8 @@ mod rules;
 mod website_key_faults;
 mod website_keys;
 
+use std::time::Duration;
+
 use datafast_sandbox::{Account, AccountOptions, Options, Sandbox};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -14,6 +16,17 @@ use serde_json::{Value, json};
 /// Two websites.
 const SITE: &str = "65a1b2c3d4e5f60718293a01";
 const OTHER_SITE: &str = "65a1b2c3d4e5f60718293a02";
+
+/// After which a client does not wait any longer. Long enough for what happens to a request before it gets no answer.
+const GIVEN_UP: Duration = Duration::from_secs(2);
+
+/// By which lists lag: long enough for a list right after a change.
+const LAG: Duration = Duration::from_secs(2);
+
+/// Until lists show what there was before this.
+async fn lag_passes() {
+    tokio::time::sleep(LAG + Duration::from_millis(10)).await;
+}
 
 /// A sandbox with one account, and a client that speaks with its credential.
 struct World {

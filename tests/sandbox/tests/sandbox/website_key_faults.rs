@@ -1,12 +1,10 @@
 //! Faults on demand, in calls about website keys.
 
-use std::time::Duration;
-
 use datafast_sandbox::{Fault, FaultBody, ForeignKey, Kind, Operation, RetryAfter, Wire};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::{OTHER_SITE, SITE, World, text};
+use crate::{GIVEN_UP, LAG, OTHER_SITE, SITE, World, lag_passes, text};
 
 const LIST: Operation = Operation::ListWebsiteKeys;
 const CREATE: Operation = Operation::CreateWebsiteKey;
@@ -59,7 +57,7 @@ async fn an_answer_is_lost_before_and_after_the_effect() {
             world.account.set_fault(Fault::new(operation, kind.clone()).once());
             world.account.set_fault(Fault::new(operation, kind.clone()).after_effect().once());
             for effect in [false, true] {
-                let request = call(&world, operation, SITE, &id).timeout(Duration::from_millis(200));
+                let request = call(&world, operation, SITE, &id).timeout(GIVEN_UP);
                 assert!(request.send().await.is_err());
                 assert_eq!(live(&world) != before, effect, "{operation:?} {kind:?}");
                 let logged = world.account.requests().pop().unwrap();
@@ -101,28 +99,27 @@ async fn one_website_fails_and_the_other_does_not() {
 #[tokio::test]
 async fn a_lagging_list_shows_the_keys_of_the_past() {
     let world = World::new().await;
-    world.account.set_fault(Fault::new(LIST, Kind::ListLag { seconds: 0.3 }));
-    let pass = || tokio::time::sleep(Duration::from_millis(310));
+    world.account.set_fault(Fault::new(LIST, Kind::ListLag { seconds: LAG.as_secs_f64() }));
     let shown = async || -> Value {
         world.listed_keys().await.iter().map(|key| json!([key["_id"], key["displayKey"]])).collect()
     };
     let created = world.created_key().await;
     let id = text(&created["_id"]);
     assert_eq!(shown().await, json!([]), "the create does not show yet");
-    pass().await;
+    lag_passes().await;
     let first = json!([[id, created["displayKey"]]]);
     assert_eq!(shown().await, first);
     world.account.roll_behind_back(id).unwrap();
     let second = json!([[id, world.account.website_keys()[0].display_key]]);
     assert_eq!(shown().await, first, "the roll does not show yet");
-    pass().await;
+    lag_passes().await;
     assert_eq!(shown().await, second);
     for _ in 0..2 {
         world.account.roll_behind_back(id).unwrap();
     }
     world.account.delete_behind_back(id);
     assert_eq!(shown().await, second, "neither more rolls nor the deletion show yet");
-    pass().await;
+    lag_passes().await;
     assert_eq!(shown().await, json!([]));
 }
 
