@@ -13,7 +13,7 @@ IMAGE ?= datafast-operator:$(version)
 
 # Most of a test's time is waiting, so run more of them at once than there are cores.
 cores := $(shell nproc)
-test_threads := $(shell echo $$((4 * $(cores))))
+test_threads := $(shell echo $$((8 * $(cores))))
 
 # The one that is installed, else one of our own.
 deny_version := 0.20.2

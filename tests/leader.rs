@@ -1,6 +1,6 @@
 //! Several replicas: one works, the others wait; whoever lost the lease does no harm.
 
-use datafast_harness::{Operator, eventually, wait_gone};
+use datafast_harness::{Operator, eventually, plain_http, wait_gone};
 use datafast_sandbox::{Fault, Kind, Operation};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -36,7 +36,7 @@ async fn two(plane: &Plane, lease: &str) -> (Operator, Operator, World) {
 }
 
 async fn leads(operator: &Operator) -> bool {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = plain_http().build().unwrap();
     let answer = client.get(format!("{}/metrics", operator.url())).send().await.unwrap();
     answer.text().await.unwrap().lines().any(|line| line == "datafast_leader 1")
 }

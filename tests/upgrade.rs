@@ -185,7 +185,7 @@ impl Upgrade<'_> {
         eventually(&format!("{} comes to rest", self.w.name), WAIT, || async {
             for resource in self.expected(Outcome::Issues) {
                 let issued = self.w.about(resource.kind).look(&resource.name).await;
-                let issued = issued.map_err(|seen| format!("{resource:?}: {seen}"))?;
+                let issued = issued.map_err(|seen| format!("{resource:?}: {seen:?}"))?;
                 let secret = serde_json::to_value(&issued.secret).unwrap();
                 if Some(secret) == before.resources[&resource.name].secret {
                     return Err(format!("{resource:?} has no other key yet"));

@@ -195,7 +195,7 @@ async fn a_key_is_rolled_under_its_name_and_replaced_for_another() {
 async fn lists_that_lag_do_not_have_a_key_rolled_again() {
     let plane = Plane::take().await;
     // Lists lag for long enough to start an operator meanwhile; what is left of the horizon is for a roll that comes late.
-    let (horizon, lag) = (HORIZON * 2, HORIZON * 3 / 2);
+    let (horizon, lag) = (HORIZON * 5, HORIZON * 15 / 4);
     let horizon = format!("{}s", horizon.as_secs());
     let args = ["--allow-plain-http", "--leader-elect=false", "--horizon", &horizon];
     let operator = start(&plane.cluster, None, &args).await;

@@ -15,7 +15,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::world::{SYSTEM, Subject, World, sandbox};
+use crate::world::{InUse, SYSTEM, Subject, World, sandbox};
 
 /// Stands for the sandbox's address, which is another one in each run.
 const ADDRESS: &str = "http://datafast.invalid";
@@ -135,7 +135,8 @@ impl Stored {
             account.restore(&stored.tokens);
             let client = cluster.admin().await.unwrap();
             let (namespace, name) = (stored.name.clone(), stored.name.clone());
-            World { cluster: cluster.clone(), client, namespace, account, name, kind: Subject::default() }
+            let in_use = InUse::new(cluster, &name);
+            World { cluster: cluster.clone(), client, namespace, account, name, kind: Subject::default(), in_use }
         });
         let worlds = join_all(worlds).await;
         for object in &self.objects {

@@ -46,6 +46,26 @@ pub(crate) struct World {
     pub(crate) name: String,
     /// What its resources are.
     pub(crate) kind: Subject,
+    pub(crate) in_use: Arc<InUse>,
+}
+
+/// An account resource, for as long as there is a world with it.
+pub(crate) struct InUse {
+    cluster: Arc<ControlPlane>,
+    name: String,
+}
+
+impl InUse {
+    pub(crate) fn new(cluster: &Arc<ControlPlane>, name: &str) -> Arc<Self> {
+        Arc::new(Self { cluster: cluster.clone(), name: name.to_owned() })
+    }
+}
+
+/// An operator that went on polling the accounts of all tests that have ended would have ever more to do.
+impl Drop for InUse {
+    fn drop(&mut self) {
+        operator::stop_polling(self.cluster.clone(), self.name.clone());
+    }
 }
 
 /// How a world is made.
@@ -93,7 +113,8 @@ impl World {
         let client = cluster.admin().await.unwrap();
         let namespace = namespace(&client, "e2e").await.unwrap();
         let account = sandbox().account(AccountOptions { name: Some(namespace.clone()), ..setup.account });
-        let world = Self { cluster, client, name: namespace.clone(), namespace, account, kind: setup.kind };
+        let in_use = InUse::new(&cluster, &namespace);
+        let world = Self { cluster, client, name: namespace.clone(), namespace, account, kind: setup.kind, in_use };
         setup.fault.map(|fault| world.set_fault(fault));
         setup.by_hand.map(|permissions| world.made_by_hand(permissions));
         (0..setup.others).for_each(|_| drop(world.add_token(ForeignToken::default())));
@@ -106,14 +127,15 @@ impl World {
     pub(crate) fn about(&self, kind: Subject) -> Self {
         let (cluster, client) = (self.cluster.clone(), self.client.clone());
         let (namespace, account, name) = (self.namespace.clone(), self.account.clone(), self.name.clone());
-        Self { cluster, client, namespace, account, name, kind }
+        Self { cluster, client, namespace, account, name, kind, in_use: self.in_use.clone() }
     }
 
     /// Another namespace with the same account.
     pub(crate) async fn neighbour(&self) -> Self {
         let namespace = namespace(&self.client, "e2e").await.unwrap();
-        let (cluster, client) = (self.cluster.clone(), self.client.clone());
-        Self { cluster, client, namespace, account: self.account.clone(), name: self.name.clone(), kind: self.kind }
+        let mut there = self.about(self.kind);
+        there.namespace = namespace;
+        there
     }
 
     /// A namespace of another cluster, with an account resource there that leads to the same account at DataFast.
@@ -121,7 +143,8 @@ impl World {
         let client = cluster.admin().await.unwrap();
         let namespace = namespace(&client, "e2e").await.unwrap();
         let (account, name, kind) = (self.account.clone(), self.name.clone(), self.kind);
-        let there = Self { cluster, client, namespace, account, name, kind };
+        let in_use = InUse::new(&cluster, &name);
+        let there = Self { cluster, client, namespace, account, name, kind, in_use };
         there.set_credential(&self.account.credential()).await;
         let spec = serde_json::to_value(self.account_resource().await.spec).unwrap();
         there.set_account(spec).await;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use datafast_harness::{ControlPlane, Cutter, Operator, OperatorOptions, Plan, install, late_answers};
+use datafast_harness::{ControlPlane, Cutter, Operator, OperatorOptions, Plan, install, late_answers, plain_http};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey};
 use datafast_sandbox::{Options, Sandbox};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -26,15 +26,28 @@ use tokio::{
 
 use super::SYSTEM;
 
-/// A horizon that a test can wait for. Half of it is enough for the slowest machine to get from the record of an attempt to
-/// its request: what takes longer is recorded again.
-pub(crate) const HORIZON: Duration = Duration::from_secs(20);
+/// A horizon that a test can wait for. Half of it should be enough to get from the record of an attempt to its request: what
+/// takes longer is recorded again, with as much more time as that took.
+pub(crate) const HORIZON: Duration = Duration::from_secs(8);
 
 /// [`HORIZON`], as the operator is told.
-pub(crate) const HORIZON_ARG: &str = "20s";
+pub(crate) const HORIZON_ARG: &str = "8s";
 
 /// How most tests run the operator: at once, and with this horizon.
 pub(crate) const ARGS: [&str; 4] = ["--allow-plain-http", "--leader-elect=false", "--horizon", HORIZON_ARG];
+
+/// What goes on beside the tests, or after them: a test's own runtime ends with it.
+static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Has an account polled no more, if it is still there.
+pub(crate) fn stop_polling(cluster: Arc<ControlPlane>, account: String) {
+    let rarely = Patch::Merge(json!({ "spec": { "pollInterval": "24h" } }));
+    BACKGROUND.spawn(async move {
+        if let Ok(client) = cluster.admin().await {
+            let _ = Api::<DataFastAccount>::all(client).patch(&account, &PatchParams::default(), &rarely).await;
+        }
+    });
+}
 
 /// The operator's program.
 pub(crate) fn binary() -> PathBuf {
@@ -76,9 +89,8 @@ pub(crate) async fn shared_operator() -> &'static Operator {
 }
 
 /// What stands between operators and the API server where that is to answer late ([`late_answers`]): one for each control
-/// plane, in a runtime of their own, because a test's ends with the test.
+/// plane.
 pub(crate) async fn late_proxy(cluster: &ControlPlane) -> Option<String> {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
     static PROXIES: Mutex<BTreeMap<String, Cutter>> = Mutex::new(BTreeMap::new());
     if late_answers().is_zero() {
         return None;
@@ -90,7 +102,7 @@ pub(crate) async fn late_proxy(cluster: &ControlPlane) -> Option<String> {
     }
     let (ca, url) = (cluster.ca().unwrap(), upstream.clone());
     let start = async move { Cutter::start(&Plan::count_only(), "kubernetes", &url, Some(&ca)).await.unwrap() };
-    let proxy = RUNTIME.spawn(start).await.unwrap();
+    let proxy = BACKGROUND.spawn(start).await.unwrap();
     let mut proxies = PROXIES.lock().unwrap();
     proxies.entry(upstream.clone()).or_insert(proxy);
     known(&proxies)
@@ -124,11 +136,9 @@ pub(crate) struct Plane {
     _permit: SemaphorePermit<'static>,
 }
 
-/// Two for each core, and six at most: more of them at once would be slower than one after the other.
-static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new((2 * cores).min(6))
-});
+/// Three for each core: more of them at once would be slower than one after the other.
+static PERMITS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(3 * thread::available_parallelism().map_or(1, usize::from)));
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
 impl Plane {
@@ -198,7 +208,7 @@ impl Clear for DataFastAccount {
 /// What the shared operator answers to a GET, with a connection of its own: a client belongs to its test's runtime.
 pub(crate) async fn shared_get(path: &str) -> (u16, String) {
     let url = format!("{}{path}", shared_operator().await.url());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = plain_http().build().unwrap();
     let answer = client.get(url).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
@@ -206,6 +216,6 @@ pub(crate) async fn shared_get(path: &str) -> (u16, String) {
 /// As [`shared_get`], for whoever asks for this type of answer.
 pub(crate) async fn shared_get_as(path: &str, accept: &str) -> String {
     let url = format!("{}{path}", shared_operator().await.url());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = plain_http().build().unwrap();
     client.get(url).header("accept", accept).send().await.unwrap().text().await.unwrap()
 }

@@ -1,6 +1,9 @@
 //! What users can see: conditions, Secrets, events; and who asked the API server for what.
 
-use std::fs;
+use std::{
+    fmt::{self, Debug},
+    fs,
+};
 
 use datafast_harness::{condition, eventually};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount, KeyResource};
@@ -13,6 +16,26 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use super::{WAIT, World};
+
+/// What there is instead of what is waited for. It is made a text only where the wait was in vain.
+pub(crate) struct Seen(Box<dyn Debug + Send>);
+
+impl Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<Seen> for String {
+    fn from(seen: Seen) -> Self {
+        format!("{seen:#?}")
+    }
+}
+
+/// Anything.
+fn seen(what: impl Debug + Send + 'static) -> Seen {
+    Seen(Box::new(what))
+}
 
 /// A resource, its Secret, and the live token whose key is in it.
 #[derive(Debug, Clone)]
@@ -56,7 +79,7 @@ impl World {
         eventually(&format!("{name} is issued and has the only token"), WAIT, move || async move {
             let issued = self.look(name).await?;
             let live = self.issued_tokens();
-            if live.len() == 1 { Ok(issued) } else { Err(format!("live tokens: {live:#?}")) }
+            if live.len() == 1 { Ok(issued) } else { Err(seen(("live tokens", live))) }
         })
     }
 
@@ -65,26 +88,26 @@ impl World {
     pub(crate) fn renewed<'a>(&'a self, name: &'a str, before: &'a Issued) -> impl Future<Output = Issued> + use<'a> {
         eventually(&format!("{name} has another token"), WAIT, move || async move {
             let issued = self.look(name).await?;
-            if issued.token.id != before.token.id { Ok(issued) } else { Err(format!("{:#?}", issued.resource.status)) }
+            if issued.token.id != before.token.id { Ok(issued) } else { Err(seen(issued.resource.status)) }
         })
     }
 
     /// What [`World::issued`] waits for, now.
-    pub(crate) async fn look(&self, name: &str) -> Result<Issued, String> {
-        let resource = self.find(name).await.map_err(|e| e.to_string())?.ok_or("it is not there")?;
-        let ready = condition(&resource, "Ready").ok_or("no condition Ready")?;
+    pub(crate) async fn look(&self, name: &str) -> Result<Issued, Seen> {
+        let resource = self.find(name).await.map_err(seen)?.ok_or_else(|| seen("it is not there"))?;
+        let ready = condition(&resource, "Ready").ok_or_else(|| seen("no condition Ready"))?;
         let status = resource.status.clone().unwrap_or_default();
         let current = ready.observed_generation == resource.metadata.generation
             && status.observed_generation == resource.metadata.generation;
         if !current || ready.status != "True" || ready.reason != "Issued" {
-            return Err(format!("generation {:?}, {status:#?}", resource.metadata.generation));
+            return Err(seen((resource.metadata.generation, status)));
         }
-        let secret = self.secrets().get(&resource.secret_name()).await.map_err(|e| e.to_string())?;
+        let secret = self.secrets().get(&resource.secret_name()).await.map_err(seen)?;
         let key = key_in(&secret, &resource);
         let token = self.live_tokens().into_iter().find(|token| token.key == key);
-        let token = token.ok_or("the Secret holds no live token's key")?;
+        let token = token.ok_or_else(|| seen("the Secret holds no live token's key"))?;
         if status.token_id.as_deref() != Some(&token.id) {
-            return Err(format!("the Secret holds the key of {}, status is {status:#?}", token.id));
+            return Err(seen(("the Secret holds the key of", token.id, status)));
         }
         Ok(Issued { resource, secret, token })
     }
@@ -106,11 +129,11 @@ impl World {
         eventually(&format!("{name} says {reasons:?}"), WAIT, move || {
             let reasons = reasons.clone();
             async move {
-                let resource = self.find(name).await.map_err(|e| e.to_string())?.ok_or("it is not there")?;
+                let resource = self.find(name).await.map_err(seen)?.ok_or_else(|| seen("it is not there"))?;
                 let ready = condition(&resource, "Ready").filter(|ready| {
                     ready.observed_generation == resource.metadata.generation && reasons.contains(&&*ready.reason)
                 });
-                ready.ok_or_else(|| format!("{:#?}", resource.status))
+                ready.ok_or_else(|| seen(resource.status))
             }
         })
     }
@@ -121,7 +144,7 @@ impl World {
         eventually(&format!("the account says {reason}"), WAIT, move || async move {
             let account = self.account_resource().await;
             let ready = condition(&account, "Ready").filter(|ready| ready.reason == reason);
-            ready.ok_or_else(|| format!("{:#?}", account.status))
+            ready.ok_or_else(|| seen(account.status))
         })
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     ControlPlane,
     error::{Context, Result},
-    helpers::ANSWERED_WITHIN,
+    helpers::{ANSWERED_WITHIN, plain_http},
     plan::{Fault, Plan, Side, Verdict},
 };
 
@@ -50,10 +50,7 @@ impl Cutter {
     ///
     /// Where no port or client can be had.
     pub async fn start(plan: &Plan, name: &str, upstream: &str, ca: Option<&[u8]>) -> Result<Self> {
-        let mut client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(ANSWERED_WITHIN);
+        let mut client = plain_http().redirect(reqwest::redirect::Policy::none()).connect_timeout(ANSWERED_WITHIN);
         if let Some(ca) = ca {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca)?);
         }

@@ -27,33 +27,43 @@ pub const WAIT: Duration = Duration::from_secs(300);
 /// What one request of a test may take.
 pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
+/// For an HTTP client of a server on this machine: without a proxy, and without the system's CA certificates, which take
+/// longer to read than most tests' requests.
+pub fn plain_http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().tls_certs_only([])
+}
+
 /// What a probe of [`eventually`] may return: an `Option`, or a `Result` whose error shows what was seen instead.
 pub trait Outcome {
     /// What is waited for.
     type Value;
+    /// What there may be instead.
+    type Seen: Debug;
     /// The value, or what there is instead.
     ///
     /// # Errors
     ///
-    /// What was seen, for the message of a wait in vain.
-    fn outcome(self) -> std::result::Result<Self::Value, String>;
+    /// What was seen, for the message of a wait in vain. It is made a text only there: most probes fail.
+    fn outcome(self) -> std::result::Result<Self::Value, Self::Seen>;
 }
 
 impl<T> Outcome for Option<T> {
     type Value = T;
-    fn outcome(self) -> std::result::Result<T, String> {
-        self.ok_or_else(|| "nothing".into())
+    type Seen = &'static str;
+    fn outcome(self) -> std::result::Result<T, &'static str> {
+        self.ok_or("nothing")
     }
 }
 
 impl<T, E: Debug> Outcome for std::result::Result<T, E> {
     type Value = T;
-    fn outcome(self) -> std::result::Result<T, String> {
-        self.map_err(|state| format!("{state:#?}"))
+    type Seen = E;
+    fn outcome(self) -> std::result::Result<T, E> {
+        self
     }
 }
 
-/// Asks again every 50 ms until there is an answer; after a while less often, up to every half second.
+/// Asks again every 50 ms until there is an answer; after a while less often, up to every second.
 ///
 /// ```no_run
 /// # async fn example(secrets: kube::Api<k8s_openapi::api::core::v1::Secret>) {
@@ -84,6 +94,10 @@ fn at_caller(what: &str) -> String {
     format!("{what} (at {})", std::panic::Location::caller())
 }
 
+/// Between one probe and the next.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 async fn poll<F, Fut>(what: String, timeout: Duration, mut probe: F) -> <Fut::Output as Outcome>::Value
 where
     F: FnMut() -> Fut,
@@ -91,18 +105,19 @@ where
 {
     let start = Instant::now();
     let deadline = start + timeout;
-    let mut last = "no answer yet".to_owned();
+    let mut last = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // One last try after the deadline, for what was slow to ask.
         match tokio::time::timeout(left.max(ANSWERED_WITHIN), probe()).await.map(Outcome::outcome) {
             Ok(Ok(value)) => return value,
-            Ok(Err(seen)) => last = seen,
-            Err(_) => last += " (the last try did not return)",
+            Ok(Err(seen)) => last = Some(seen),
+            // What was seen before says more.
+            Err(_) => {}
         }
-        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}. Seen last: {last}");
+        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}. Seen last: {last:#?}");
         // Many long waits side by side must not keep the servers busy.
-        tokio::time::sleep((start.elapsed() / 10).clamp(Duration::from_millis(50), Duration::from_millis(500))).await;
+        tokio::time::sleep((start.elapsed() / 5).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
     }
 }
 

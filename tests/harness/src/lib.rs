@@ -36,7 +36,8 @@ pub use control_plane::ControlPlane;
 pub use cutter::Cutter;
 pub use error::{Error, Result};
 pub use helpers::{
-    Outcome, WAIT, apply_yaml, condition, eventually, namespace, parse_yaml, server_error, wait_condition, wait_gone,
+    Outcome, WAIT, apply_yaml, condition, eventually, namespace, parse_yaml, plain_http, server_error, wait_condition,
+    wait_gone,
 };
 pub use install::{OPERATOR_NAMESPACE, install, wait_established};
 pub use operator::{Ended, Operator, OperatorOptions};

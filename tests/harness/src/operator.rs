@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::{
     error::{Context, Error, Result},
-    helpers::{ANSWERED_WITHIN, WAIT},
+    helpers::{ANSWERED_WITHIN, WAIT, plain_http},
     install::OPERATOR_NAMESPACE,
     process::{Process, free_port, last_lines, wait_exit},
 };
@@ -31,7 +31,7 @@ pub struct OperatorOptions {
     pub namespace: String,
     /// Further arguments of `run`.
     pub args: Vec<String>,
-    /// The environment, besides `KUBECONFIG`, `PATH` and `RUST_LOG`. Nothing is inherited.
+    /// The environment, besides `KUBECONFIG`, `PATH`, `RUST_LOG` and `SSL_CERT_FILE`. Nothing is inherited.
     pub env: BTreeMap<String, String>,
     /// Where its output goes: by default to a new file beside the kubeconfig.
     pub log_file: PathBuf,
@@ -98,12 +98,16 @@ impl Operator {
             ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
             ("RUST_LOG".to_owned(), "info,datafast_operator=debug".to_owned()),
         ]);
+        // Each process would read the system's some hundred certificates first, and again for each account.
+        if let Some(ca) = options.kubeconfig.parent().map(|dir| dir.join("certificates/apiserver.crt")) {
+            environment.insert("SSL_CERT_FILE".to_owned(), ca.display().to_string());
+        }
         environment.extend(options.env);
         let environment: Vec<_> = environment.into_iter().collect();
         let fixed = ["run", "--listen", &listen, "--namespace", &options.namespace].map(str::to_owned);
         let args = fixed.into_iter().chain(options.args);
         let process = Process::start(&options.binary, args, Some(&environment), &options.log_file)?;
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWERED_WITHIN).build()?;
+        let http = plain_http().timeout(ANSWERED_WITHIN).build()?;
         Ok(Self { process: Mutex::new(process), url: format!("http://{listen}"), log_file: options.log_file, http })
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     ControlPlane,
     error::{Context, Result},
-    helpers::ANSWERED_WITHIN,
+    helpers::{ANSWERED_WITHIN, plain_http},
 };
 
 impl ControlPlane {
@@ -21,7 +21,7 @@ impl ControlPlane {
             "key": BASE64.encode(format!("/registry/{key}").as_bytes()),
             "value": BASE64.encode(object.to_string().as_bytes()),
         });
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWERED_WITHIN).build()?;
+        let http = plain_http().timeout(ANSWERED_WITHIN).build()?;
         let url = format!("http://127.0.0.1:{}/v3/kv/put", self.etcd_port);
         http.post(url).json(&body).send().await?.error_for_status().context(key)?;
         Ok(())

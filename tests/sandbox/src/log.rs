@@ -1,6 +1,6 @@
 //! The request log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,40 +73,55 @@ pub(crate) struct Log {
     entries: VecDeque<LoggedRequest>,
     /// How many entries were dropped from the front, ever.
     dropped: u64,
-    counts: BTreeMap<(Option<String>, Operation), u64>,
+    /// Which entries are an account's: many tests ask again and again for those of one among many.
+    of_account: HashMap<Option<String>, VecDeque<u64>>,
+    counts: HashMap<Option<String>, BTreeMap<Operation, u64>>,
 }
 
 impl Log {
     pub(crate) fn add(&mut self, entry: LoggedRequest) -> EntryId {
         if let Some(operation) = entry.operation {
-            *self.counts.entry((entry.account.clone(), operation)).or_default() += 1;
+            *self.counts.entry(entry.account.clone()).or_default().entry(operation).or_default() += 1;
         }
-        if self.entries.len() == KEPT {
-            self.entries.pop_front();
+        if self.entries.len() == KEPT
+            && let Some(dropped) = self.entries.pop_front()
+        {
             self.dropped += 1;
+            self.of_account.entry(dropped.account).or_default().pop_front();
         }
+        let id = self.dropped + self.entries.len() as u64;
+        self.of_account.entry(entry.account.clone()).or_default().push_back(id);
         self.entries.push_back(entry);
-        EntryId(self.dropped + self.entries.len() as u64 - 1)
+        EntryId(id)
     }
 
     /// Changes an entry, where the log still holds it.
     pub(crate) fn amend(&mut self, id: EntryId, change: impl FnOnce(&mut LoggedRequest)) {
-        let index = id.0.checked_sub(self.dropped).and_then(|index| usize::try_from(index).ok());
+        let index = self.index(id.0);
         if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
             change(entry);
         }
     }
 
+    fn index(&self, id: u64) -> Option<usize> {
+        id.checked_sub(self.dropped).and_then(|index| usize::try_from(index).ok())
+    }
+
     pub(crate) fn entries(&self, account: Option<&str>) -> Vec<LoggedRequest> {
-        self.entries.iter().filter(|entry| account.is_none() || entry.account.as_deref() == account).cloned().collect()
+        if account.is_none() {
+            return self.entries.iter().cloned().collect();
+        }
+        let of_account = self.of_account.get(&account.map(str::to_owned)).into_iter().flatten();
+        of_account.filter_map(|id| self.entries.get(self.index(*id)?).cloned()).collect()
     }
 
     pub(crate) fn counts(&self, account: Option<&str>) -> BTreeMap<Operation, u64> {
+        if account.is_some() {
+            return self.counts.get(&account.map(str::to_owned)).cloned().unwrap_or_default();
+        }
         let mut counts = BTreeMap::new();
-        for ((of, operation), count) in &self.counts {
-            if account.is_none() || of.as_deref() == account {
-                *counts.entry(*operation).or_default() += count;
-            }
+        for (operation, count) in self.counts.values().flatten() {
+            *counts.entry(*operation).or_default() += count;
         }
         counts
     }
@@ -114,6 +129,7 @@ impl Log {
     pub(crate) fn clear(&mut self) {
         self.dropped += self.entries.len() as u64;
         self.entries.clear();
+        self.of_account.clear();
         self.counts.clear();
     }
 }
