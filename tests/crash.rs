@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use datafast_harness::{Cutter, Entry, Fault, Operator, Plan, Side, eventually};
+use datafast_harness::{At, Cutter, Entry, Fault, Operator, Plan, Side, eventually};
 use datafast_operator::api::names;
 use datafast_sandbox::BASE_PATH;
 use futures::future::join_all;
@@ -245,7 +245,7 @@ async fn survives_every_crash(kind: Subject, story: Story) {
         for (at, side) in points {
             let w = stage.world(kind, story).await;
             story.prepare(&w).await;
-            stage.plan.reset(Fault::Cut { at, side }).await;
+            stage.plan.reset(Fault::Cut { at: At::Nth(at), side }).await;
             story.begin(&w).await;
             if stage.is_struck(story, &w).await {
                 tried += 1;

@@ -3,7 +3,7 @@
 use std::slice;
 
 use axum::http::StatusCode;
-use datafast_harness::{Cutter, Fault, Plan, Side, eventually};
+use datafast_harness::{At, Cutter, Fault, Plan, Side, eventually};
 use datafast_operator::api::names;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -202,8 +202,8 @@ async fn a_restart_that_the_api_server_fumbles_is_tried_again(#[values(AccessTok
     let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
     w.run("Deployment", "web").await;
     let first = issued(&w, json!([{ "kind": "Deployment", "name": "web" }])).await;
-    // The record, the Secret, the restart.
-    plan.reset(Fault::Fail { at: 3, side: Side::Before, status: StatusCode::INTERNAL_SERVER_ERROR }).await;
+    let (at, side) = (At::Path("/deployments/web"), Side::Before);
+    plan.reset(Fault::Fail { at, side, status: StatusCode::INTERNAL_SERVER_ERROR }).await;
     w.annotate("agent", json!({ names::ROTATE: "1" })).await;
     let reached = tokio::time::timeout(WAIT, plan.reached()).await.unwrap();
     assert!(reached.starts_with("PATCH") && reached.ends_with("/deployments/web"), "{reached}");

@@ -41,5 +41,5 @@ pub use helpers::{
 };
 pub use install::{OPERATOR_NAMESPACE, install, wait_established};
 pub use operator::{Ended, Operator, OperatorOptions};
-pub use plan::{Entry, Fault, Plan, Side, late_answers};
+pub use plan::{At, Entry, Fault, Plan, Side, late_answers};
 pub use process::free_port;

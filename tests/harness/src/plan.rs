@@ -18,7 +18,25 @@ pub enum Side {
     After,
 }
 
-/// What happens to the k-th counted request (from 1).
+/// Which request is struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The k-th counted one, from 1.
+    Nth(usize),
+    /// The first counted one whose path ends so: where a slow machine may have others come before it.
+    Path(&'static str),
+}
+
+impl At {
+    fn is(self, number: usize, uri: &Uri) -> bool {
+        match self {
+            Self::Nth(at) => at == number,
+            Self::Path(end) => uri.path().ends_with(end),
+        }
+    }
+}
+
+/// What happens to one of the counted requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing: all goes through and is counted.
@@ -26,14 +44,14 @@ pub enum Fault {
     /// The request is never answered, and from then on no other is forwarded or answered either.
     Cut {
         /// Which one.
-        at: usize,
+        at: At,
         /// With or without its effect.
         side: Side,
     },
     /// The request is answered with this status instead; all others go through.
     Fail {
         /// Which one.
-        at: usize,
+        at: At,
         /// With or without its effect.
         side: Side,
         /// The answer that the operator sees.
@@ -117,13 +135,13 @@ impl Plan {
 
     /// Cuts at the k-th counted request, from 1.
     pub fn cut(at: usize, side: Side) -> Self {
-        Self::new(Fault::Cut { at, side })
+        Self::new(Fault::Cut { at: At::Nth(at), side })
     }
 
     /// Answers the k-th counted request, from 1, with an error. Clients built on kube send a request again by themselves
     /// after 429, 503 and 504, unless `Config::default_retry` is off.
     pub fn fail(at: usize, side: Side, status: StatusCode) -> Self {
-        Self::new(Fault::Fail { at, side, status })
+        Self::new(Fault::Fail { at: At::Nth(at), side, status })
     }
 
     /// Starts anew with this fault, an empty log and the count at nothing. After a cut, whoever was cut off must be dead
@@ -209,11 +227,13 @@ impl Plan {
         });
         let number = state.log.len();
         match state.fault {
-            Fault::Cut { at, .. } if at == number => {
+            Fault::Cut { at, .. } if at.is(number, uri) => {
                 state.held = true;
                 Verdict::Strike(ticket, state.fault)
             }
-            Fault::Fail { at, .. } if at == number => Verdict::Strike(ticket, state.fault),
+            Fault::Fail { at, .. } if at.is(number, uri) => {
+                Verdict::Strike(ticket, std::mem::replace(&mut state.fault, Fault::None))
+            }
             _ => Verdict::Count(ticket),
         }
     }

@@ -4,7 +4,7 @@
 use std::{pin::pin, time::Duration};
 
 use axum::http::StatusCode;
-use datafast_harness::{ControlPlane, Cutter, Fault, Plan, Side, WAIT, eventually, install, namespace};
+use datafast_harness::{At, ControlPlane, Cutter, Fault, Plan, Side, WAIT, eventually, install, namespace};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -172,7 +172,7 @@ async fn a_failure_hits_one_request_only() {
     assert!(w.create("one").await.is_err());
     assert!(w.exists("one").await);
     w.create("two").await.unwrap();
-    w.plan.reset(Fault::Fail { at: 1, side: Side::Before, status: StatusCode::INTERNAL_SERVER_ERROR }).await;
+    w.plan.reset(Fault::Fail { at: At::Nth(1), side: Side::Before, status: StatusCode::INTERNAL_SERVER_ERROR }).await;
     assert!(w.create("three").await.is_err());
     assert!(!w.exists("three").await);
     w.create("three").await.unwrap();
