@@ -34,7 +34,7 @@ test: control-plane chart-test ## Every test
 	$(target)/debug/rights --runs $(target)/harness
 
 .PHONY: test-slow
-test-slow: control-plane ## The end-to-end tests on a machine that is slow on purpose: some 30 minutes
+test-slow: control-plane ## The end-to-end tests on a machine that is slow on purpose: some 20 minutes
 	RUST_TEST_THREADS=$(test_threads) tests/slow-machine
 
 .PHONY: bench
