@@ -1,6 +1,7 @@
 //! Calls that change something: no more at once than there are slots, nor than DataFast can take.
 
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
+use futures::future::join_all;
 
 use super::*;
 
@@ -76,10 +77,27 @@ async fn a_request_that_would_be_sent_too_late_or_by_another_than_the_leader_is_
     let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
     let late = world.account.create(&TOKENS, &new, Instant::now(), || true).await;
     let deposed = world.account.create(&TOKENS, &new, Instant::now() + POLL, || false).await;
-    for answer in [late, deposed] {
-        assert!(matches!(answer, Err(CallError::NotSent)));
-    }
+    assert!(matches!((late, deposed), (Err(CallError::TooLate), Err(CallError::NotSent))));
     assert_eq!((world.free(), world.remote.count(Operation::CreateAccessToken)), (Some(1), 0));
+}
+
+#[tokio::test]
+async fn a_request_whose_turn_does_not_come_in_time_waits_no_longer() {
+    let world = with_room(9).await;
+    let held = world.remote.set_fault(hold());
+    let others = join_all([(); 4].map(|()| world.create()));
+    let late = async {
+        while world.remote.count(Operation::CreateAccessToken) < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
+        let late = world.account.create(&TOKENS, &new, Instant::now() + Duration::from_millis(10), || true).await;
+        world.remote.release(held);
+        late
+    };
+    let (others, late) = tokio::join!(others, late);
+    assert!(matches!(late, Err(CallError::TooLate)), "{late:?}");
+    assert!(others.iter().all(Result::is_ok) && world.remote.count(Operation::CreateAccessToken) == 4);
 }
 
 /// DataFast says that one more than the credential and two others is too many, whatever the account resource says.

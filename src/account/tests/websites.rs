@@ -375,7 +375,7 @@ async fn a_roll_that_comes_too_late_or_from_another_than_the_leader_is_not_sent(
     let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
     let late = world.account.roll(&keys_of(1), &id, &new, Instant::now(), || true).await;
     let deposed = world.account.roll(&keys_of(1), &id, &new, Instant::now() + POLL, || false).await;
-    assert!([late, deposed].iter().all(|answer| matches!(answer, Err(CallError::NotSent))));
+    assert!(matches!((late, deposed), (Err(CallError::TooLate), Err(CallError::NotSent))));
     assert_eq!(world.remote.count(Operation::RollWebsiteKey), 0);
 }
 

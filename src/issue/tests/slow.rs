@@ -45,7 +45,7 @@ fn reason(this: &mut Simulator) -> Reason {
 fn each_token_is_issued_once_however_slow_the_answers_are() {
     for kubernetes in ANSWERS {
         for datafast in ANSWERS {
-            let mut this = issue(slow(kubernetes, datafast), 24);
+            let mut this = issue(slow(kubernetes, datafast), 4);
             let (posts, writes) = (this.causes.len(), this.writes);
             println!("API server {kubernetes} ms, DataFast {datafast} ms: {posts} requests, {writes} writes");
             if datafast > LONGEST_REQUEST {
@@ -83,11 +83,11 @@ fn a_datafast_that_stops_answering_gets_one_request_for_a_token() {
     for kubernetes in ANSWERS {
         let mut this = issue(slow(kubernetes, 100), 0);
         this.slowness = slow(kubernetes, 120_000);
-        go_on(&mut this, 24);
+        go_on(&mut this, 6);
         assert_eq!((this.causes.len(), reason(&mut this)), (1, Reason::ApiUnavailable));
         assert!(this.writes <= 8, "{kubernetes} ms: {} writes", this.writes);
         this.slowness = slow(kubernetes, 100);
-        go_on(&mut this, 24);
+        go_on(&mut this, 6);
         assert_eq!((this.causes.len(), reason(&mut this)), (2, Reason::Issued), "the first one's answer was lost");
         assert!(this.has_live_key() && this.remote.len() == 1, "and its token revoked");
         assert!(this.writes <= 16, "{kubernetes} ms: {} writes", this.writes);
