@@ -128,7 +128,7 @@ pub enum LateCause {
 const LONGEST_LATE_PAUSE_MINUTES: i64 = 60;
 
 impl Local {
-    /// The API server has answered to the record of an attempt as of `at`, and to its dry run, after `took`.
+    /// The API server has answered to the record of an attempt and to its dry run, after `took`.
     pub fn recorded(&mut self, attempt: &Attempt, took: SignedDuration, now: Timestamp, horizon: SignedDuration) {
         if now > attempt.send_by(horizon) {
             self.came_too_late(LateCause::ApiServer, took, now);

@@ -29,7 +29,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
-use super::{Setup, Subject, World, apply, late_proxy, unique};
+use super::{Setup, Subject, World, late_proxy, unique};
 
 /// The operator's default. No test waits for it, as the clock is moved; and what must come to pass within it has all of
 /// that time, on the slowest machine.
@@ -116,13 +116,7 @@ impl Clocked {
 
     /// As [`World::set_credential`], where this operator has it.
     pub(crate) async fn set_credential(&self, credential: &str) {
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": { "name": self.name },
-            "stringData": { "token": credential },
-        });
-        apply(&self.secrets(), &self.name, &secret).await;
+        self.write_credential(&self.secrets(), credential).await;
     }
 
     /// Starts an operator: one that remembers nothing.

@@ -205,13 +205,18 @@ impl World {
 
     /// Writes the Secret with the credential.
     pub(crate) async fn set_credential(&self, credential: &str) {
+        self.write_credential(&self.credentials(), credential).await;
+    }
+
+    /// Writes it among these Secrets: those of the namespace that the operator takes for its own.
+    async fn write_credential(&self, secrets: &Api<Secret>, credential: &str) {
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": { "name": self.name },
             "stringData": { "token": credential },
         });
-        apply(&self.credentials(), &self.name, &secret).await;
+        apply(secrets, &self.name, &secret).await;
     }
 
     /// Writes a resource as a user would: with this spec, and the world's account.
