@@ -4,10 +4,7 @@ use std::{
     fs::File,
     ops::Deref,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,7 +24,6 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::subscriber::DefaultGuard;
 
 use super::{Setup, Subject, World, late_proxy, unique};
 
@@ -75,6 +71,7 @@ async fn plane() -> &'static (Arc<ControlPlane>, PathBuf) {
     let start = || async {
         let cluster = Arc::new(ControlPlane::start().await.unwrap());
         install(&cluster).await.unwrap();
+        log_to_file(&cluster);
         let kubeconfig = cluster.kubeconfig_operator(late_proxy(&cluster).await.as_deref()).unwrap();
         (cluster, kubeconfig)
     };
@@ -84,8 +81,6 @@ async fn plane() -> &'static (Arc<ControlPlane>, PathBuf) {
 /// A world with an operator of its own, in this process, that goes by the test's clock. What waits for a time waits on
 /// the machine's clock: after moving the clock, have it look ([`Clocked::look_at`], [`Clocked::list`]).
 pub(crate) struct Clocked {
-    // The operator ends with the test's runtime, and so does its log.
-    _log: DefaultGuard,
     running: Option<(CancellationToken, JoinHandle<()>)>,
     clock: Arc<TestClock>,
     world: World,
@@ -107,8 +102,7 @@ impl Clocked {
     pub(crate) async fn of(kind: Subject) -> Self {
         let (cluster, _) = plane().await;
         let world = World::on(cluster.clone(), Setup { kind, ..Setup::default() }).await;
-        let mut this =
-            Self { _log: log_to_file(&world.cluster), running: None, clock: Arc::new(TestClock::new()), world };
+        let mut this = Self { running: None, clock: Arc::new(TestClock::new()), world };
         this.set_credential(&this.account.credential()).await;
         this.start().await;
         this
@@ -200,12 +194,10 @@ impl Clocked {
     }
 }
 
-/// What the operator says goes where the other operators' logs are: for whoever wants to know why a test failed.
-fn log_to_file(cluster: &ControlPlane) -> DefaultGuard {
-    static COUNT: AtomicUsize = AtomicUsize::new(1);
-    let name = format!("operator-in-process-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
-    let file = File::create(cluster.dir().join(name)).unwrap();
+/// What these operators say goes where the other operators' logs are: for whoever wants to know why a test failed. It is
+/// one log for this process, because a span must be closed where it was opened, whichever operator's turn it is then.
+fn log_to_file(cluster: &ControlPlane) {
+    let file = File::create(cluster.dir().join("operator-in-process.log")).unwrap();
     let level = tracing_subscriber::EnvFilter::new("info,datafast_operator=debug,kube_client::client=error");
-    let log = tracing_subscriber::fmt().json().with_env_filter(level).with_writer(Mutex::new(file)).finish();
-    tracing::subscriber::set_default(log)
+    tracing_subscriber::fmt().json().with_env_filter(level).with_writer(Mutex::new(file)).init();
 }
