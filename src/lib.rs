@@ -8,7 +8,7 @@ mod causes;
 pub mod clock;
 pub mod controller;
 pub mod datafast;
-pub mod issue;
 pub mod leader;
+pub mod lifecycle;
 mod lock;
 pub mod telemetry;

@@ -46,7 +46,7 @@ struct Run {
     #[arg(long, env = "DATAFAST_NAMESPACE")]
     namespace: Option<String>,
 
-    /// Namespaces to look after, comma-separated. Default: all.
+    /// Namespaces to watch, comma-separated. Default: all.
     #[arg(long, env = "DATAFAST_WATCH_NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
 
@@ -54,7 +54,7 @@ struct Run {
     #[arg(long, env = "DATAFAST_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
 
-    /// Resources of a kind looked at at once.
+    /// Resources of a kind that are reconciled at once.
     #[arg(long, env = "DATAFAST_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
 
@@ -78,7 +78,7 @@ struct Run {
     #[arg(long, env = "DATAFAST_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new())]
     allow_plain_http: bool,
 
-    /// How log lines look. Default: text on a terminal, else json. RUST_LOG sets the level.
+    /// Format of log lines. Default: text on a terminal, else json. RUST_LOG sets the level.
     #[arg(long, env = "DATAFAST_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 }
@@ -161,7 +161,7 @@ async fn operate(run: Run) -> Outcome {
     stop_on_signal(stop.clone())?;
 
     let mut config = Config::infer().await?;
-    // Its retries answer a 409 to the echo of one's own success; here each failed look is taken again as a whole.
+    // Its retries answer a 409 to the echo of one's own success; here each failed reconcile is tried again as a whole.
     config.default_retry = false;
     let client = Client::try_from(config)?;
     let settings = settings(&run);
@@ -176,13 +176,13 @@ async fn operate(run: Run) -> Outcome {
     let (leadership, holding) = if run.leader_elect {
         let api = Api::namespaced(client.clone(), &settings.namespace);
         let mut candidate = Candidate::new(api, settings.instance.clone(), run.lease_duration);
-        // A replica that stands by does what it is there for.
+        // A replica that waits for the lease does what it is there for.
         health.set_ready(true);
         let start = Instant::now();
-        tracing::info!(identity = settings.instance, "stands by for the lease");
+        tracing::info!(identity = settings.instance, "waits for the lease");
         let Some(leadership) = candidate.acquire(&stop).await else { return Ok(()) };
         health.set_ready(false);
-        tracing::info!(identity = settings.instance, durationMs = millis(start.elapsed()), "leads");
+        tracing::info!(identity = settings.instance, durationMs = millis(start.elapsed()), "acquired the lease");
         (leadership.clone(), Some((candidate, leadership)))
     } else {
         (Leadership::alone(), None)
@@ -197,7 +197,7 @@ async fn operate(run: Run) -> Outcome {
         let _ = tokio::time::timeout(Duration::from_secs(2), holding).await;
     }
     outcome?;
-    tracing::info!("ends in order");
+    tracing::info!("shut down cleanly");
     Ok(())
 }
 
@@ -237,7 +237,7 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to end: finishes what is in hand");
+        tracing::info!("shutting down: finishes what is under way");
         stop.cancel();
     });
     Ok(())

@@ -102,7 +102,7 @@ const ISSUED: &str = "issued a token";
 const ROLLED: &str = "rolled a token: it has another key";
 const WRITTEN: &str = "the Secret holds a new key";
 const REVOKED: &str = "revoked a token";
-const LET_GO: &str = "the resource is let go: nothing of it is left to do";
+const RELEASED: &str = "released the finalizer: nothing of the resource is left";
 
 #[rstest]
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn each_thing_that_happened_has_one_line(#[values(AccessToken, WebsiteKey)
     wait_gone(&w.objects(), "agent", WAIT).await;
     let lines = eventually("the end is told", WAIT, || async {
         let lines = deeds(&w, "agent");
-        if lines.last().is_some_and(|line| line.is(LET_GO)) { Ok(lines) } else { Err(lines) }
+        if lines.last().is_some_and(|line| line.is(RELEASED)) { Ok(lines) } else { Err(lines) }
     })
     .await;
 
@@ -134,7 +134,7 @@ async fn each_thing_that_happened_has_one_line(#[values(AccessToken, WebsiteKey)
         (REVOKED, first_id, "Retired"),
         (REVOKED, second_id, "Deleted"),
         ("deleted the Secret", "", ""),
-        (LET_GO, "", ""),
+        (RELEASED, "", ""),
     ];
     assert_eq!(happened, expected, "{lines:#?}");
     // No longer than all of it. Some times are those of objects, which are whole seconds.

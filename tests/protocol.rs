@@ -6,23 +6,27 @@
 //! token that it made, and the key that it brought: of a token that was rolled, the last key alone is live. Two operators
 //! are there so that a lost lease can be explored: with `split`, both act.
 #![allow(clippy::unwrap_used, reason = "a model that can't be made is a defect of the test")]
+#![expect(clippy::too_many_lines, reason = "a step of the model is one match over all there is")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafast_operator::datafast::{RawKey, Token, TokenId};
-use datafast_operator::issue::allow::Standing;
-use datafast_operator::issue::decide::{Action, RevokeCause, decide};
-use datafast_operator::issue::facts::{Mirror, facts};
-use datafast_operator::issue::local::{Held, Local, Preflight, Proof, Unsent};
-use datafast_operator::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
-use datafast_operator::issue::observed::{
-    AccountView, Desired, Gate, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
+use datafast_operator::datafast::{Effect, Error, RawKey, Token, TokenId};
+use datafast_operator::lifecycle::allow::Standing;
+use datafast_operator::lifecycle::decide::decide;
+use datafast_operator::lifecycle::decision::{Action, Decision, RevokeCause};
+use datafast_operator::lifecycle::desired::{Desired, Rotation};
+use datafast_operator::lifecycle::event::{self, Answer, Event, Now};
+use datafast_operator::lifecycle::facts::{Mirror, facts};
+use datafast_operator::lifecycle::local::Local;
+use datafast_operator::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
+use datafast_operator::lifecycle::observed::{
+    AccountView, Availability, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
-use datafast_operator::issue::queue::Slots;
-use datafast_operator::issue::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
-use datafast_operator::issue::snapshot::Snapshot;
+use datafast_operator::lifecycle::queue::Slots;
+use datafast_operator::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
+use datafast_operator::lifecycle::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -98,7 +102,7 @@ fn token(n: N, changed: bool, key: N) -> Token {
 struct Resource {
     version: u8,
     log: Log,
-    claimed: bool,
+    has_finalizer: bool,
     deleting: bool,
     scope_changed: bool,
     /// Its token gets other keys, rather than others its place.
@@ -186,25 +190,49 @@ impl Remote {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Operator {
     up: bool,
-    in_flight: Option<N>,
-    unsent: Option<N>,
-    held: Option<(N, Order)>,
+    /// Changed by events alone, as in the operator itself.
+    local: Local,
     issued: BTreeSet<(N, bool)>,
     revoked: BTreeSet<N>,
     /// Tokens and the keys that they got.
     rolled: BTreeSet<(N, N)>,
-    denied: BTreeSet<N>,
     plan: Option<(Plan, Option<u8>, Option<u8>)>,
+}
+
+impl Operator {
+    fn apply(&mut self, event: Event) {
+        self.local.apply(event, Now { wall: young(), steady: SignedDuration::ZERO });
+    }
+
+    /// The request of attempt `n` has ended. What made no token is dry run once more, which always passes.
+    fn sent(&mut self, n: N, order: &Order, answer: Answer) {
+        let spec_hash = scope(order.scope_changed).hash();
+        let (requests, rolls) = (order.requests(), order.rolls.map(token_id));
+        self.apply(Event::Sent { order: event::Order { nonce: nonce(n), spec_hash, requests, rolls }, answer });
+        self.apply(Event::DryRun(Ok(())));
+    }
+
+    fn in_flight(&self) -> Option<N> {
+        self.local.sending().map(number)
+    }
+
+    fn unsent(&self) -> Option<N> {
+        self.local.to_send().map(number)
+    }
+
+    fn held(&self) -> Option<N> {
+        self.local.pending().map(|held| number(&held.nonce))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Plan {
     Record { again: Option<N>, cause: Cause, keep: Vec<Attempt>, rolls: Option<N> },
     Send(N, Option<N>),
-    LetGo,
+    DropKey,
     Swap(Box<SecretRecord>),
     Rewrite(Box<SecretRecord>),
-    Claim,
+    AddFinalizer,
     Revoke(N, RevokeCause),
     DeleteSecret,
     Release,
@@ -376,35 +404,14 @@ impl Protocol {
             snapshot.revoked(&token_id(*n), young());
         }
         let free = self.slots - i64::try_from(snapshot.total()).unwrap();
-        let held = operator.held.as_ref().map(|(n, order)| Held {
-            nonce: nonce(*n),
-            token_id: token_id(order.token(*n)),
-            rolled: order.rolls.is_some(),
-            since: young(),
-            spec_hash: scope(order.scope_changed).hash(),
-            key_sha256: raw_key(*n).fingerprint(token_id(order.token(*n)).as_str()),
-            requests: order.requests(),
-            refused: None,
-        });
-        let local = Local {
-            held,
-            in_flight: operator.in_flight.map(nonce),
-            unsent: operator.unsent.map(|n| Unsent { nonce: nonce(n), preflight: Preflight::Passed }),
-            // A key that is tried is refused just when its token is gone.
-            proof: world
-                .secret
-                .as_ref()
-                .and_then(|secret| Some((secret.token()?, secret.key)))
-                .filter(|(n, _)| !world.remote.iter().any(|t| t.n == *n))
-                .map(|(n, key)| Proof {
-                    token_id: token_id(n),
-                    key_sha256: raw_key(key).fingerprint(token_id(n).as_str()),
-                    proven: false,
-                    at: young(),
-                }),
-            denied: operator.denied.iter().map(|n| (token_id(*n), young())).collect(),
-            ..Local::default()
-        };
+        // A key that is tried is refused just when its token is gone.
+        let mut local = operator.local.clone();
+        let in_secret = world.secret.as_ref().and_then(|secret| Some((secret.token()?, secret.key)));
+        if let Some((n, key)) = in_secret.filter(|(n, _)| !world.remote.iter().any(|t| t.n == *n)) {
+            let key_sha256 = raw_key(key).fingerprint(token_id(n).as_str());
+            let tried = Event::Tried { token_id: token_id(n), key_sha256, outcome: Ok(false) };
+            local.apply(tried, Now { wall: young(), steady: SignedDuration::ZERO });
+        }
         let secret = world.secret.as_ref().map_or(SecretView::Missing, |secret| {
             SecretView::Present(SecretFacts {
                 owner: SecretOwner::This,
@@ -434,7 +441,7 @@ impl Protocol {
         let seen = Observed {
             names: Names { secret: "agent", key: "token", account: "default", website: None },
             owner: owner(),
-            claimed: resource.claimed,
+            has_finalizer: resource.has_finalizer,
             log: resource.log.clone(),
             status: StatusRecord {
                 token_id: status.token.map(token_id),
@@ -447,7 +454,7 @@ impl Protocol {
             },
             secret,
             account: AccountView {
-                gate: Gate::Open,
+                availability: Availability::Open,
                 snapshot: Some(&snapshot),
                 slots: Some(Slots { free, others: Vec::new() }),
                 allow: None,
@@ -458,9 +465,11 @@ impl Protocol {
             horizon: self.horizon,
         };
         let decision = decide(&desired, &seen, young());
-        Some(match decision.action {
-            Action::Rest if resource.deleting => return None,
-            Action::Rest => {
+        let action = match decision {
+            Decision::Act(action) => action,
+            Decision::Pause { .. } => return None,
+            Decision::Rest { .. } if resource.deleting => return None,
+            Decision::Rest { verdict, .. } => {
                 let facts = facts(&desired, &seen, young());
                 let token = match facts.token {
                     Mirror::Is(listed) => Some(number_of(&listed.token.id)),
@@ -469,25 +478,24 @@ impl Protocol {
                 };
                 let retiring =
                     facts.retiring.unwrap_or_default().iter().map(|r| number_of(&r.listed.token.id)).collect();
-                let ready = decision.verdict.ready;
+                let ready = verdict.ready;
                 let status = Status { token, retiring, ready, rotate_request: facts.rotate_request };
-                if status == resource.status {
-                    return None;
-                }
-                Plan::Mirror(status)
+                return (status != resource.status).then_some(Plan::Mirror(status));
             }
-            Action::Claim => Plan::Claim,
+        };
+        Some(match action {
+            Action::AddFinalizer => Plan::AddFinalizer,
             Action::Record { again, cause, keep, rolls, .. } => {
                 Plan::Record { again: again.as_ref().map(number), cause, keep, rolls: rolls.as_ref().map(number_of) }
             }
             Action::Send { nonce, rolls, .. } => Plan::Send(number(&nonce), rolls.as_ref().map(number_of)),
-            Action::LetGo => Plan::LetGo,
+            Action::DropKey => Plan::DropKey,
             Action::Swap { record } => Plan::Swap(Box::new(record)),
             Action::Rewrite { record } => Plan::Rewrite(Box::new(record)),
             Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
             Action::DeleteSecret => Plan::DeleteSecret,
             Action::Release => Plan::Release,
-            Action::Pause | Action::Preflight | Action::Prove { .. } | Action::Restart { .. } => return None,
+            Action::Preflight | Action::Prove { .. } | Action::Restart { .. } => return None,
         })
     }
 
@@ -508,23 +516,25 @@ impl Protocol {
                         world.next += 1;
                     }
                     if self.record_late {
-                        operator.in_flight = Some(n);
+                        operator.apply(Event::Sending { nonce: nonce(n) });
                         world.posts.insert((i, n, Order::of(resource, rolls)));
                         return Some(());
                     }
                     resource.version += 1;
-                    resource.claimed = true;
+                    resource.has_finalizer = true;
                     resource.log = Log(keep);
                     let requests = resource.requests.clone();
                     let rolls = rolls.map(token_id);
-                    resource.log.0.push(Attempt { nonce: nonce(n), at: young(), cause, requests, rolls });
-                    operator.unsent = Some(n);
+                    let attempt = Attempt { nonce: nonce(n), at: young(), cause, requests, rolls };
+                    resource.log.0.push(attempt.clone());
+                    operator.apply(Event::Recording { nonce: nonce(n) });
+                    operator.apply(Event::Recorded { attempt, took: SignedDuration::ZERO, horizon: self.horizon });
+                    operator.apply(Event::DryRun(Ok(())));
                 }
             }
-            Plan::LetGo => operator.held = None,
+            Plan::DropKey => operator.apply(Event::KeyDropped),
             Plan::Send(n, rolls) => {
-                operator.unsent = None;
-                operator.in_flight = Some(n);
+                operator.apply(Event::Sending { nonce: nonce(n) });
                 let mut order = world.resource.as_ref().map(|resource| Order::of(resource, rolls)).unwrap_or_default();
                 // Another key changes nothing else.
                 if let Some(token) = world.remote.iter().find(|t| Some(t.n) == rolls) {
@@ -533,7 +543,8 @@ impl Protocol {
                 world.posts.insert((i, n, order));
             }
             Plan::Swap(record) => {
-                if same_secret && let Some((key, _)) = operator.held.take() {
+                if same_secret && let Some(key) = operator.held() {
+                    operator.apply(Event::SecretWritten);
                     let mut record = record;
                     // Times a second apart are no other states.
                     record.issued_at = Some(young());
@@ -549,16 +560,16 @@ impl Protocol {
                     secret.record = *record;
                 }
             }
-            Plan::Claim => {
+            Plan::AddFinalizer => {
                 if same_resource && let Some(resource) = world.resource.as_mut() {
                     resource.version += 1;
-                    resource.claimed = true;
+                    resource.has_finalizer = true;
                 }
             }
             Plan::Revoke(n, cause) => {
                 let wanted = world.resource.as_ref().is_some_and(|r| !r.deleting);
                 let secret = world.secret.as_ref();
-                let makes_room = cause == RevokeCause::MadeRoom && operator.unsent.is_some();
+                let makes_room = cause == RevokeCause::MadeRoom && operator.unsent().is_some();
                 if was_in_use && wanted && !makes_room {
                     world.live_token_revoked = true;
                 }
@@ -572,7 +583,7 @@ impl Protocol {
                 world.remote.retain(|t| t.n != n);
                 operator.issued.retain(|(issued, _)| *issued != n);
                 operator.revoked.insert(n);
-                operator.held.take_if(|(held, order)| order.token(*held) == n);
+                operator.apply(Event::Revoked { token_id: token_id(n), cause, outcome: Ok(()) });
             }
             Plan::DeleteSecret => {
                 if same_secret {
@@ -610,7 +621,7 @@ impl Protocol {
         !world.remote.iter().any(|t| Some(t.n) == rolls && !is_shown(t))
             && !world.posts.iter().any(|(_, posted, _)| *posted == n)
             && !world.remote.iter().any(|t| t.n == n && !t.listed)
-            && !world.operators.iter().any(|o| o.in_flight == Some(n) || sending(o))
+            && !world.operators.iter().any(|o| o.in_flight() == Some(n) || sending(o))
     }
 
     /// Whether an operator could send the attempt, and would have to write it down anew if it waited for so long.
@@ -618,7 +629,7 @@ impl Protocol {
         // A deletion sends nothing but what finishes a roll.
         let is_sent = |r: &Resource, a: &Attempt| a.nonce == nonce(n) && (!r.deleting || a.rolls.is_some());
         let current = |r: &Resource| r.log.current().is_some_and(|a| is_sent(r, a));
-        world.resource.as_ref().is_some_and(current) && world.operators.iter().any(|o| o.unsent == Some(n))
+        world.resource.as_ref().is_some_and(current) && world.operators.iter().any(|o| o.unsent() == Some(n))
     }
 
     fn outcome(&self, world: &World) -> Result<(), &'static str> {
@@ -693,7 +704,7 @@ impl Model for Protocol {
         let resource = Resource {
             version: 1,
             log: Log::default(),
-            claimed: false,
+            has_finalizer: false,
             deleting: false,
             scope_changed: false,
             rolls: self.rolls,
@@ -732,7 +743,7 @@ impl Model for Protocol {
         }
         for (by, n, _) in &world.posts {
             let (by, n) = (*by, *n);
-            if world.operators[by].up && world.operators[by].in_flight == Some(n) {
+            if world.operators[by].up && world.operators[by].in_flight() == Some(n) {
                 steps.push(Step::Answer { by, n, listed: true });
                 steps.push(Step::Answer { by, n, listed: false });
                 if world.budget.lost_answer > 0 {
@@ -800,28 +811,26 @@ impl Model for Protocol {
                 let order = take_post(&mut world, by, n)?;
                 let is_there = world.takes_effect(n, listed, &order);
                 let operator = &mut world.operators[by];
-                operator.in_flight = None;
+                let token_id = token_id(order.token(n));
+                let key_sha256 = Some(raw_key(n).fingerprint(token_id.as_str()));
+                let issued = Answer::Issued { token_id, key_sha256 };
                 match order.rolls {
                     Some(token) if is_there => {
                         operator.rolled.retain(|(rolled, _)| *rolled != token);
                         operator.rolled.insert((token, n));
-                        operator.held = Some((n, order));
+                        operator.sent(n, &order, issued);
                     }
-                    // 404.
-                    Some(token) => {
-                        operator.denied.insert(token);
-                        operator.unsent = Some(n);
-                    }
+                    Some(_) => operator.sent(n, &order, Answer::Failed(Error::NotFound)),
                     None => {
                         operator.issued.insert((n, order.scope_changed));
-                        operator.held = Some((n, order));
+                        operator.sent(n, &order, issued);
                     }
                 }
                 if self.record_late
                     && let Some(resource) = world.resource.as_mut()
                 {
                     resource.version += 1;
-                    resource.claimed = true;
+                    resource.has_finalizer = true;
                     let requests = resource.requests.clone();
                     let (nonce, at, cause) = (nonce(n), young(), Cause::New);
                     resource.log.0.push(Attempt { nonce, at, cause, requests, rolls: None });
@@ -833,13 +842,13 @@ impl Model for Protocol {
                 if effect {
                     world.takes_effect(n, false, &order);
                 }
-                world.operators[by].in_flight = None;
+                let lost = Error::Unavailable { reason: "no answer".into(), effect: Effect::Unknown };
+                world.operators[by].sent(n, &order, Answer::Failed(lost));
             }
             Step::Refused { by, n } => {
                 world.budget.lost_answer -= 1;
-                world.posts.retain(|(b, p, _)| (*b, *p) != (by, n));
-                world.operators[by].in_flight = None;
-                world.operators[by].unsent = Some(n);
+                let order = take_post(&mut world, by, n)?;
+                world.operators[by].sent(n, &order, Answer::NotSent);
             }
             Step::StrayTakesEffect { by, n } => {
                 let order = take_post(&mut world, by, n)?;
@@ -887,7 +896,7 @@ impl Model for Protocol {
                 let resource = resource?;
                 resource.version += 1;
                 resource.deleting = true;
-                if !resource.claimed {
+                if !resource.has_finalizer {
                     world.resource = None;
                 }
             }
@@ -1021,7 +1030,7 @@ fn settled(world: World) -> World {
     };
     let resource = world.resource.map(|resource| Resource {
         log: Log(vec![Attempt { nonce, at, cause, requests: Requests::default(), rolls: None }]),
-        claimed: true,
+        has_finalizer: true,
         status: Status { token: Some(1), ready: true, ..Status::default() },
         ..resource
     });

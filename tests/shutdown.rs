@@ -37,7 +37,7 @@ pub(crate) fn ends_in_time(ended: &Ended) {
 
 /// Waits until an operator has taken notice of SIGTERM.
 pub(crate) async fn is_asked_to_end(operator: &Operator) {
-    is_told(operator, "asked to end").await;
+    is_told(operator, "shutting down").await;
 }
 
 async fn is_told(operator: &Operator, what: &str) {
@@ -51,7 +51,7 @@ async fn at_shutdown_an_answer_on_its_way_still_reaches_the_secret(#[values(Acce
     let args = ["--allow-plain-http", "--horizon", HORIZON_ARG, "--lease-duration", "1m"];
     let (operator, w, hold) = waiting(kind, &plane, &args).await;
     let answer = async {
-        is_told(&operator, "finishes what is in hand: keys on their way into Secrets").await;
+        is_told(&operator, "keys are still to be written into Secrets").await;
         assert!(operator.is_running().unwrap(), "it waits for the answer");
         w.account.release(hold);
     };

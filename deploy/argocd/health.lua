@@ -16,7 +16,7 @@ if obj.metadata.deletionTimestamp ~= nil then
 end
 -- The API server writes -1 before the operator has seen an object.
 if ready == nil or status.observedGeneration ~= obj.metadata.generation then
-  return health("Progressing", "Waits for the operator to look at it")
+  return health("Progressing", "Waits for the operator to reconcile it")
 end
 
 local says = ready.reason .. ": " .. ready.message

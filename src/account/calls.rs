@@ -137,7 +137,7 @@ impl Account {
             state.failed(collection, call, error, now);
         }
         if state.closed(collection).is_some() || state.pool(collection).next_list == Some(now) {
-            self.look();
+            self.reconcile();
         }
     }
 

@@ -29,10 +29,10 @@ use state::{Connection, State};
 pub use state::{Report, Setup, View};
 
 use crate::clock::Clock;
-use crate::datafast::{Client, Collection, SetupError, TokenId};
-use crate::issue::allow::Allow;
-use crate::issue::observed;
-use crate::issue::snapshot::Snapshot;
+use crate::datafast::{Client, Collection, SetupError, Token, TokenId};
+use crate::lifecycle::allow::Allow;
+use crate::lifecycle::observed;
+use crate::lifecycle::snapshot::Snapshot;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over, millis};
 
@@ -59,9 +59,9 @@ pub struct ResourceRef {
 /// What an account tells the controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wakeup {
-    /// Look at this resource again.
+    /// Reconcile this resource.
     Resource(ResourceRef),
-    /// Look at the account resource of this name again.
+    /// Reconcile the account resource of this name.
     Account(String),
     /// The labels of this namespace may be others.
     NamespaceChanged(String),
@@ -166,7 +166,7 @@ impl Account {
         drop(state);
         // Its first list is due.
         if is_new {
-            self.look();
+            self.reconcile();
         }
         view
     }
@@ -188,9 +188,9 @@ impl Account {
     }
 
     /// The gates that differ from what was told last: how each was then, and how it is now.
-    pub fn news(&self) -> Vec<(Option<observed::Gate>, observed::Gate)> {
+    pub fn news(&self) -> Vec<(Option<observed::Availability>, observed::Availability)> {
         let mut state = lock(&self.state);
-        let gates: Vec<_> = state.pools.keys().map(|it| (it.clone(), state.observed_gate(it))).collect();
+        let gates: Vec<_> = state.pools.keys().map(|it| (it.clone(), state.availability(it))).collect();
         let mut news = Vec::new();
         for (collection, now) in gates {
             let told = &mut state.pool(&collection).told;
@@ -216,8 +216,8 @@ impl Account {
         lock(&self.state).in_use = in_use;
     }
 
-    /// Has the account resource looked at.
-    pub fn look(&self) {
+    /// Has the account resource reconciled.
+    pub fn reconcile(&self) {
         // The receiver lives as long as the process.
         let _ = self.wakeups.send(Wakeup::Account(self.name.clone()));
     }
@@ -256,7 +256,7 @@ impl Account {
         {
             pool.next_list = Some(at);
             drop(state);
-            self.look();
+            self.reconcile();
         }
     }
 
@@ -320,35 +320,9 @@ impl Account {
         }
         match answer {
             Ok(tokens) => {
-                // What was refused while it was under way is not put right by it.
-                let is_opened = closed.is_some() && state.closed(&collection) == closed.as_ref();
-                if is_opened || state.closed(&collection).is_none() {
-                    state.succeeded(&collection, Call::List);
-                }
-                let pool = state.pool(&collection);
-                // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
-                let regular = start.checked_add(interval).unwrap_or(now).max(now);
-                let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
-                pool.next_list = Some(pool.next_list.map_or(regular, |wanted| wanted.min(regular)));
-                let over = pool.failures.over();
-                let told = pool.listed(begun, tokens, self.horizon);
-                // The clock was set back while it was under way.
-                if begun > now {
-                    pool.change(Snapshot::distrust);
-                }
+                let listed = Listed { collection, tokens, start, begun, closed };
                 drop(state);
-                if let (Collection::WebsiteKeys(website), Some(Over { failures, lasted })) = (&collection, over) {
-                    tracing::info!(
-                        website,
-                        failures,
-                        durationMs = millis(lasted),
-                        "a website's keys can be listed again"
-                    );
-                }
-                let told = Told { is_news: told.is_news || is_opened, ..told };
-                // Who waits for this one does not wait for others that take long.
-                self.wake_listed(&collection, told);
-                Some((collection, told))
+                Some(self.listed(listed, interval))
             }
             Err(error) => {
                 state.failed(&collection, Call::List, &error, now);
@@ -363,6 +337,47 @@ impl Account {
             }
         }
     }
+
+    /// Takes in what a list showed, and wakes those that waited for it.
+    fn listed(&self, listed: Listed, interval: Duration) -> (Collection, Told) {
+        let Listed { collection, tokens, start, begun, closed } = listed;
+        let mut state = lock(&self.state);
+        let now = self.clock.now();
+        // What was refused while it was under way is not put right by it.
+        let is_opened = closed.is_some() && state.closed(&collection) == closed.as_ref();
+        if is_opened || state.closed(&collection).is_none() {
+            state.succeeded(&collection, Call::List);
+        }
+        let pool = state.pool(&collection);
+        // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
+        let regular = start.checked_add(interval).unwrap_or(now).max(now);
+        let regular = regular.checked_add(SHORTEST_REST).unwrap_or(regular);
+        pool.next_list = Some(pool.next_list.map_or(regular, |wanted| wanted.min(regular)));
+        let over = pool.failures.over();
+        let told = pool.listed(begun, tokens, self.horizon);
+        // The clock was set back while it was under way.
+        if begun > now {
+            pool.change(Snapshot::distrust);
+        }
+        drop(state);
+        if let (Collection::WebsiteKeys(website), Some(Over { failures, lasted })) = (&collection, over) {
+            tracing::info!(website, failures, durationMs = millis(lasted), "a website's keys can be listed again");
+        }
+        let told = Told { is_news: told.is_news || is_opened, ..told };
+        // Who waits for this one does not wait for others that take long.
+        self.wake_listed(&collection, told);
+        (collection, told)
+    }
+}
+
+/// A list that was answered.
+struct Listed {
+    collection: Collection,
+    tokens: Vec<Token>,
+    start: Timestamp,
+    begun: Timestamp,
+    /// What kept the collection from calls when the list began.
+    closed: Option<(Trouble, Timestamp)>,
 }
 
 /// Ends a listing even where the future that does it is dropped.

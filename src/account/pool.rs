@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::ResourceRef;
 use super::gate::{Call, Gate};
 use crate::datafast::{Collection, Token, TokenId};
-use crate::issue::observed;
-use crate::issue::queue::{Slots, Waiting};
-use crate::issue::snapshot::Snapshot;
+use crate::lifecycle::observed;
+use crate::lifecycle::queue::{Slots, Waiting};
+use crate::lifecycle::snapshot::Snapshot;
 use crate::telemetry::Failures;
 
 /// A cap learnt from DataFast's own words is put to the test again after this long.
@@ -53,7 +53,7 @@ pub(super) struct Pool {
     /// How many of them the last list lacked.
     pub(super) missing: usize,
     pub(super) version: u64,
-    pub(super) told: Option<observed::Gate>,
+    pub(super) told: Option<observed::Availability>,
 }
 
 /// What a resource waits for.

@@ -9,15 +9,15 @@ use super::ResourceRef;
 use super::gate::{Call, Gate, Trouble};
 use super::pool::Pool;
 use crate::datafast::{Client, Collection, Error};
-use crate::issue::allow::Allow;
-use crate::issue::observed;
-use crate::issue::queue::Slots;
-use crate::issue::snapshot::Snapshot;
+use crate::lifecycle::allow::Allow;
+use crate::lifecycle::observed;
+use crate::lifecycle::queue::Slots;
+use crate::lifecycle::snapshot::Snapshot;
 
 /// Whether an account's resource and credential are there.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Setup {
-    /// No such resource has been seen. At start it may only not have been looked at yet.
+    /// No such resource has been seen. At start it may only not have been reconciled yet.
     #[default]
     Unseen,
     /// It was deleted, or never there.
@@ -57,7 +57,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub struct View {
     /// Whether calls are possible.
-    pub gate: observed::Gate,
+    pub availability: observed::Availability,
     /// The tokens.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Its slots, as this resource sees them.
@@ -123,10 +123,10 @@ impl State {
         let allow = self.allow_in(&resource.collection);
         let base_url = self.connection.as_ref().map(|connection| connection.base_url.clone());
         self.tick(now);
-        let gate = self.observed_gate(&resource.collection);
+        let gate = self.availability(&resource.collection);
         let pool = self.pool(&resource.collection);
         View {
-            gate,
+            availability: gate,
             snapshot: pool.snapshot.clone(),
             slots: pool.slots(resource),
             allow,
@@ -140,20 +140,20 @@ impl State {
         self.gate.closed().or_else(|| self.pools.get(collection)?.gate.closed())
     }
 
-    pub(super) fn observed_gate(&self, collection: &Collection) -> observed::Gate {
+    pub(super) fn availability(&self, collection: &Collection) -> observed::Availability {
         match (&self.setup, self.closed(collection)) {
-            (Setup::Unseen, _) => observed::Gate::Connecting,
-            (Setup::NotFound, _) => observed::Gate::NotFound,
-            (Setup::NoCredential(why) | Setup::NoTransport(why), _) => observed::Gate::NotReady(why.clone()),
+            (Setup::Unseen, _) => observed::Availability::Connecting,
+            (Setup::NotFound, _) => observed::Availability::NotFound,
+            (Setup::NoCredential(why) | Setup::NoTransport(why), _) => observed::Availability::NotReady(why.clone()),
             (Setup::Ready, Some((Trouble::CredentialsRejected(message), _))) => {
-                observed::Gate::NotReady(format!("DataFast rejects its credential: {message}"))
+                observed::Availability::NotReady(format!("DataFast rejects its credential: {message}"))
             }
-            (Setup::Ready, Some((Trouble::RateLimited, _))) => observed::Gate::RateLimited,
-            (Setup::Ready, Some((Trouble::Unavailable(why), _))) => observed::Gate::Unavailable(why.clone()),
-            (Setup::Ready, Some((Trouble::Refused(why), _))) => observed::Gate::Refused(why.clone()),
+            (Setup::Ready, Some((Trouble::RateLimited, _))) => observed::Availability::RateLimited,
+            (Setup::Ready, Some((Trouble::Unavailable(why), _))) => observed::Availability::Unavailable(why.clone()),
+            (Setup::Ready, Some((Trouble::Refused(why), _))) => observed::Availability::Refused(why.clone()),
             (Setup::Ready, None) => match self.pools.get(collection).is_some_and(|pool| pool.snapshot.is_some()) {
-                true => observed::Gate::Open,
-                false => observed::Gate::Connecting,
+                true => observed::Availability::Open,
+                false => observed::Availability::Connecting,
             },
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::datafast::{Error, Issued, NewToken, Observe, RawKey, Token};
-use crate::issue::queue::Waiting;
+use crate::lifecycle::queue::Waiting;
 
 const TOKENS: Collection = Collection::AccessTokens;
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);

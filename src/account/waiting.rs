@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::pool::{Pool, Told, Waits};
 use super::{Account, ResourceRef};
 use crate::datafast::Collection;
-use crate::issue::queue::Waiting;
+use crate::lifecycle::queue::Waiting;
 use crate::lock::lock;
 
 impl Account {
@@ -48,7 +48,7 @@ impl Account {
             self.wake_news_of(&resource.collection);
         }
         if is_news {
-            self.look();
+            self.reconcile();
         }
     }
 
@@ -60,7 +60,7 @@ impl Account {
             let before = length(&state.pools);
             state.pools.values_mut().for_each(|pool| pool.queue.retain(|resource, _| is_there(resource)));
             let gone = |pool: &mut Pool| pool.waiting.extract_if(|resource, _| !is_there(resource)).collect::<Vec<_>>();
-            // One that only is not seen yet looks again.
+            // One that is not seen yet is reconciled again.
             state.pools.values_mut().flat_map(gone).for_each(|(resource, _)| self.wake(resource));
             length(&state.pools) != before
         };

@@ -33,7 +33,7 @@ fn render(crd: &CustomResourceDefinition) -> String {
 }
 
 /// What the derived definition lacks. The status default makes kstatus wait for the operator instead of taking a
-/// resource that nobody has looked at for settled.
+/// resource that nobody has reconciled yet for ready.
 fn installable(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let schemas =
         crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());

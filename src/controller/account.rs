@@ -1,6 +1,6 @@
 //! The account resource: its poll, whom its news concern, and the finalizer that keeps it while it is in use.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,19 +23,19 @@ use super::{Context, Error, LONGEST_PAUSE, account_credential, account_status, a
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
 use crate::datafast::TokenId;
-use crate::issue::allow::Allow;
-use crate::issue::facts::last_used;
-use crate::issue::local::Local;
-use crate::issue::observed::Gate;
-use crate::issue::queue::{Priority, Waiting};
-use crate::issue::snapshot::{Listed, Snapshot};
-use crate::issue::superseded::is_after;
-use crate::issue::verdict::Reason;
+use crate::lifecycle::allow::Allow;
+use crate::lifecycle::event::Event;
+use crate::lifecycle::facts::last_used;
+use crate::lifecycle::observed::Availability;
+use crate::lifecycle::queue::{Priority, Waiting};
+use crate::lifecycle::snapshot::is_after;
+use crate::lifecycle::snapshot::{Listed, Snapshot};
+use crate::lifecycle::verdict::Reason;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
 pub(super) const KIND: &str = "DataFastAccount";
-/// A deletion that waits for resources is looked at this often.
+/// A deletion that waits for resources is tried again this often.
 const STILL_IN_USE: Duration = Duration::from_secs(5);
 
 /// What an account's reconcile needs beside the context.
@@ -49,7 +49,7 @@ pub(super) struct AccountContext {
 }
 
 impl AccountContext {
-    /// The namespaces that are to be looked after and can't be read. Resources there may use any account.
+    /// The namespaces that are to be watched and can't be read. Resources there may use any account.
     pub(super) fn unseen(&self) -> BTreeSet<&str> {
         let unseen = self.progress.iter().filter(|progress| !progress.is_synced());
         unseen.filter_map(|progress| progress.scope.as_deref()).collect()
@@ -60,18 +60,18 @@ impl AccountContext {
     kind = KIND, name = resource.name_any(), account = resource.name_any(),
 ))]
 pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
-    // Before all users are seen, an account would look unused, and live tokens unclaimed.
+    // Before all users are seen, an account would seem unused, and live tokens unclaimed.
     tokio::select! {
         _ = join_all(cx.progress.iter().map(Progress::settled)) => {}
         () = cx.stop.cancelled() => return Ok(Requeue::await_change()),
     }
     let start = Instant::now();
-    let outcome = look(&resource, &cx).await;
+    let outcome = run(&resource, &cx).await;
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
         let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_looks).over();
         if let Some(Over { failures, lasted }) = over {
-            tracing::info!(failures, durationMs = millis(lasted), "looks at the account succeed again");
+            tracing::info!(failures, durationMs = millis(lasted), "reconciles succeed again");
         }
     }
     outcome
@@ -82,15 +82,15 @@ pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<Accou
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
     if !is_conflict && lock(&cx.ctx.accounts.get(&name).failed_looks).is_news(error) {
-        tracing::warn!(kind = KIND, name, account = name, %error, "a look at the account failed");
+        tracing::warn!(kind = KIND, name, account = name, %error, "the reconcile failed");
     } else {
-        tracing::debug!(kind = KIND, name, account = name, %error, "looks at the account again");
+        tracing::debug!(kind = KIND, name, account = name, %error, "the reconcile failed again");
     }
     let pause = if is_conflict { pauses().next() } else { pauses().nth(4) };
     Requeue::requeue(pause.unwrap_or(LONGEST_PAUSE))
 }
 
-async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue, Error> {
+async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue, Error> {
     let ctx = &cx.ctx;
     let name = resource.name_any();
     let account = ctx.accounts.get(&name);
@@ -111,23 +111,15 @@ async fn look(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue
         users.iter().for_each(|user| account.wake(user.reference()));
     }
     if answered(account_credential::connect(resource, ctx, &account)).await? {
-        // What was refused to the old credential may be granted to the new one.
         for user in &users {
             if let Some(memory) = ctx.memories.known(user.uid()) {
-                let mut memory = lock(&memory);
-                memory.local = Local {
-                    rejected: None,
-                    unproved: None,
-                    proof: None,
-                    denied: BTreeMap::new(),
-                    ..memory.local.clone()
-                };
+                lock(&memory).apply(Event::CredentialChanged, ctx.both_clocks());
             }
             account.wake(user.reference());
         }
     }
     // What is not allowed is not asked of DataFast, but for what was issued before.
-    let is_listed = |user: &Arc<dyn Managed>| user.is_claimed() || ctx.allows(resource, &**user);
+    let is_listed = |user: &Arc<dyn Managed>| user.has_finalizer() || ctx.allows(resource, &**user);
     let in_use = ctx.users_of(&name).into_iter().filter(is_listed).map(|user| user.collection()).collect();
     account.set_in_use_collections(&in_use);
     account.expect(users.iter().filter_map(|user| Some((user.collection(), expected(&**user, ctx)?))));
@@ -223,7 +215,7 @@ fn tell(account: &Account, users: &[Arc<dyn Managed>]) {
     if news.is_empty() {
         return;
     }
-    let shows = |gate: &Gate| matches!(gate, Gate::NotFound | Gate::NotReady(_));
+    let shows = |gate: &Availability| matches!(gate, Availability::NotFound | Availability::NotReady(_));
     if news.iter().any(|(before, now)| before.as_ref().is_some_and(shows) || shows(now)) {
         users.iter().for_each(|user| account.wake(user.reference()));
     }

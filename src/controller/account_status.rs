@@ -5,21 +5,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt};
 
-use super::Error;
 use super::account::AccountContext;
 use super::resource::Managed;
 use super::status::{self, Say, conditions};
 use super::unclaimed::Claims;
+use super::{Context, Error};
 use crate::account::{Report, Setup, Trouble};
 use crate::api::{DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken};
-use crate::issue::facts::last_used;
-use crate::issue::snapshot::Listed;
+use crate::lifecycle::facts::last_used;
+use crate::lifecycle::snapshot::Listed;
 
 /// Users named in a message.
 const MOST_NAMED: usize = 5;
 const MOST_UNCLAIMED: usize = 20;
 
-/// Writes the status where it differs, and tells of what is new in it.
+/// Writes the status where it differs, and publishes what is new in it.
 pub(super) async fn write(
     resource: &DataFastAccount,
     cx: &AccountContext,
@@ -27,88 +27,113 @@ pub(super) async fn write(
     users: &[Arc<dyn Managed>],
 ) -> Result<(), Error> {
     let ctx = &cx.ctx;
-    let now = ctx.now();
-    let name = resource.name_any();
     let before = resource.status.clone().unwrap_or_default();
-    let (ready, stalled, reason, mut message) = verdict(report);
+    let mut verdict = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
-        let waits = match (users, Vec::from_iter(cx.unseen()).as_slice()) {
-            ([], []) => "for a last look".to_owned(),
-            ([], unseen) => {
-                let unseen = unseen.join(", ");
-                format!("until it is known whether resources in {unseen} use the account: they can't be read there")
-            }
-            (users, _) => format!("for the resources that use the account: {}", named(users)),
-        };
-        message = format!("Deletion waits {waits}. {message}");
+        verdict.message = format!("Deletion waits {}. {}", awaited(cx, users), verdict.message);
     }
-    ctx.metrics.account_ready(&name, ready);
-    // Before the first list there is nothing to say.
+    ctx.metrics.account_ready(&resource.name_any(), verdict.ready);
+    // Before the first list there is nothing to report.
     if report.snapshot.is_none() && report.setup == Setup::Ready && report.trouble.is_none() {
         return Ok(());
     }
+    let new = status_of(resource, cx, report, &verdict);
+    if new == before {
+        return Ok(());
+    }
+    let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
+    let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
+    let mut written = resource.clone();
+    written.status = Some(new);
+    let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+    if status::write(&api, written, "the account").await?.is_some() {
+        publish(resource, ctx, verdict, status::ready_reason(&before.conditions), &appeared);
+    }
+    Ok(())
+}
+
+/// What a deletion waits for.
+fn awaited(cx: &AccountContext, users: &[Arc<dyn Managed>]) -> String {
+    match (users, Vec::from_iter(cx.unseen()).as_slice()) {
+        ([], []) => "for a last list".to_owned(),
+        ([], unseen) => {
+            let unseen = unseen.join(", ");
+            format!("until it is known whether resources in {unseen} use the account: they can't be read there")
+        }
+        (users, _) => format!("for the resources that use the account: {}", named(users)),
+    }
+}
+
+fn status_of(
+    resource: &DataFastAccount,
+    cx: &AccountContext,
+    report: &Report,
+    verdict: &Verdict,
+) -> DataFastAccountStatus {
+    let (ctx, now) = (&cx.ctx, cx.ctx.now());
+    let before = resource.status.clone().unwrap_or_default();
     let say = Say {
-        ready,
-        reconciling: !ready && !stalled,
-        stalled,
-        reason,
-        message: &message,
+        ready: verdict.ready,
+        reconciling: !verdict.ready && !verdict.stalled,
+        stalled: verdict.stalled,
+        reason: verdict.reason,
+        message: &verdict.message,
         generation: resource.metadata.generation,
         now,
     };
     let mut new = DataFastAccountStatus {
         observed_generation: resource.metadata.generation,
         conditions: conditions(&before.conditions, &say),
+        waiting: Some(count(report.waiting)),
         ..before.clone()
     };
-    new.waiting = Some(count(report.waiting));
-    if let Some(snapshot) = &report.snapshot {
-        let claims = Claims::read(ctx, &cx.secrets, now);
-        let mut tally = claims.tally(ctx, snapshot, now);
-        let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
-        tally.unclaimed.extend(keys);
-        let limit = resource.token_limit();
-        let counts = TokenCounts {
-            limit,
-            total: count(snapshot.total()),
-            usage: format!("{}/{limit}", snapshot.total()),
-            managed: count(tally.managed),
-            retiring: count(tally.retiring),
-            unclaimed: count(tally.unclaimed.len()),
-            foreign: count(tally.foreign),
-        };
-        ctx.metrics.tokens(&name, &counts);
-        new.tokens = Some(counts);
-        new.unclaimed = tally.unclaimed.iter().take(MOST_UNCLAIMED).map(|t| unclaimed_token(t, &before, now)).collect();
-    }
-    if new == before {
-        return Ok(());
-    }
-    let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
-    let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
-    let reason_before = status::ready_reason(&before.conditions);
-    let mut written = resource.clone();
-    written.status = Some(new);
-    let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
-    if status::write(&api, written, "the account").await?.is_none() {
-        return Ok(());
-    }
+    let Some(snapshot) = &report.snapshot else { return new };
+    let claims = Claims::read(ctx, &cx.secrets, now);
+    let mut tally = claims.tally(ctx, snapshot, now);
+    let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
+    tally.unclaimed.extend(keys);
+    let limit = resource.token_limit();
+    let counts = TokenCounts {
+        limit,
+        total: count(snapshot.total()),
+        usage: format!("{}/{limit}", snapshot.total()),
+        managed: count(tally.managed),
+        retiring: count(tally.retiring),
+        unclaimed: count(tally.unclaimed.len()),
+        foreign: count(tally.foreign),
+    };
+    ctx.metrics.tokens(&resource.name_any(), &counts);
+    new.tokens = Some(counts);
+    new.unclaimed = tally.unclaimed.iter().take(MOST_UNCLAIMED).map(|t| unclaimed_token(t, &before, now)).collect();
+    new
+}
+
+/// Logs and events about what is new in the status.
+fn publish(
+    resource: &DataFastAccount,
+    ctx: &Context,
+    verdict: Verdict,
+    before: Option<&str>,
+    appeared: &[UnclaimedToken],
+) {
+    let about = resource.object_ref(&());
     for token in appeared {
         let (id, display_key) = (&token.token_id, &token.display_key);
         tracing::warn!(tokenId = id, displayKey = display_key, "an unclaimed token appeared");
-        ctx.events.warning(&resource.object_ref(&()), "UnclaimedToken", unclaimed_note(&token));
+        ctx.events.warning(&about, "UnclaimedToken", unclaimed_note(token));
     }
-    if reason_before != Some(reason) {
-        let (before, detail) = (reason_before, &message);
-        if ready {
-            tracing::info!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.normal(&resource.object_ref(&()), reason, message);
-        } else {
-            tracing::warn!(ready, reason, before, detail, "Ready has another reason");
-            ctx.events.warning(&resource.object_ref(&()), reason, message);
-        }
+    let Verdict { ready, reason, message, .. } = verdict;
+    if before == Some(reason) {
+        return;
     }
-    Ok(())
+    let detail = &message;
+    if ready {
+        tracing::info!(ready, reason, before, detail, "Ready has another reason");
+        ctx.events.normal(&about, reason, message);
+    } else {
+        tracing::warn!(ready, reason, before, detail, "Ready has another reason");
+        ctx.events.warning(&about, reason, message);
+    }
 }
 
 fn unclaimed_note(token: &UnclaimedToken) -> String {
@@ -120,30 +145,44 @@ fn unclaimed_note(token: &UnclaimedToken) -> String {
     )
 }
 
-/// Ready, stalled, reason, message.
-fn verdict(report: &Report) -> (bool, bool, &'static str, String) {
+/// What is reported of an account.
+struct Verdict {
+    ready: bool,
+    stalled: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn verdict(report: &Report) -> Verdict {
     let until = |at: &Timestamp| format!("tried again at {at:.0}");
+    let stalled = |reason, message| Verdict { ready: false, stalled: true, reason, message };
+    let retried = |reason, message| Verdict { ready: false, stalled: false, reason, message };
     match (&report.setup, &report.trouble) {
-        (Setup::NoCredential(why), _) => (false, true, "CredentialsNotFound", capital(why)),
-        (Setup::NoTransport(why), _) => (false, true, "ApiUnavailable", capital(why)),
-        (_, Some((Trouble::CredentialsRejected(message), _))) => {
-            let text = format!("DataFast rejects the credential ({message}): put a valid token into its Secret");
-            (false, true, "CredentialsRejected", text)
-        }
+        (Setup::NoCredential(why), _) => stalled("CredentialsNotFound", capital(why)),
+        (Setup::NoTransport(why), _) => stalled("ApiUnavailable", capital(why)),
+        (_, Some((Trouble::CredentialsRejected(message), _))) => stalled(
+            "CredentialsRejected",
+            format!("DataFast rejects the credential ({message}): put a valid token into its Secret"),
+        ),
         (_, Some((Trouble::RateLimited, at))) => {
-            (false, false, "RateLimited", format!("DataFast limits the rate of calls: {}", until(at)))
+            retried("RateLimited", format!("DataFast limits the rate of calls: {}", until(at)))
         }
         (_, Some((Trouble::Unavailable(why) | Trouble::Refused(why), at))) => {
-            (false, false, "ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
+            retried("ApiUnavailable", format!("DataFast can't be used ({why}): {}", until(at)))
         }
         (_, None) => match report.missing {
-            Some(missing) => {
-                let text = format!(
+            Some(missing) => stalled(
+                "TokensVanished",
+                format!(
                     "DataFast's list lacks {missing} tokens that it showed to resources: most likely this credential can't see what another one created. Nothing is issued in their place unless DataFast refuses their keys too. Give the account the former credential back, or delete those tokens at DataFast"
-                );
-                (false, true, "TokensVanished", text)
-            }
-            None => (true, false, "Connected", "DataFast takes the credential".to_owned()),
+                ),
+            ),
+            None => Verdict {
+                ready: true,
+                stalled: false,
+                reason: "Connected",
+                message: "DataFast takes the credential".to_owned(),
+            },
         },
     }
 }

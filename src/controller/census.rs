@@ -8,7 +8,8 @@ use super::Context;
 use super::resource::Managed;
 use super::status;
 use crate::api::names;
-use crate::issue::superseded::is_after;
+use crate::lifecycle::snapshot::is_after;
+use crate::lifecycle::verdict::Reason;
 use crate::telemetry::{Account, Census, KindOf, Said};
 
 /// Between one count and the next: as often as Prometheus commonly asks.
@@ -40,7 +41,7 @@ fn add(census: &mut Census, resource: &dyn Managed, account: String) {
     let ready = if status::is_true(&status.conditions, names::READY) { "true" } else { "false" };
     let said = Said { kind, account: account.clone(), reason: reason.to_owned(), ready };
     *census.resources.entry(said).or_default() += 1;
-    let is_over = resource.is_deleted() || resource.terms().suspend || reason == "Expired";
+    let is_over = resource.is_deleted() || resource.terms().suspend || reason == Reason::Expired.as_str();
     if let Some(next) = status.next_rotation_at.as_ref().filter(|_| !is_over) {
         let next = next.0.as_second();
         let of = KindOf { kind, account: account.clone() };

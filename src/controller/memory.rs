@@ -1,44 +1,34 @@
 //! What this process knows of each resource and nobody else does, above all a key that is on its way into a Secret.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use backon::ExponentialBackoff;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::pauses;
 use super::resource::Managed;
-use crate::clock::Clock;
-use crate::datafast::{RawKey, TokenId};
-use crate::issue::local::{Local, Refused, Watched};
-use crate::issue::marker::Nonce;
+use crate::datafast::RawKey;
+use crate::lifecycle::event::{Answer, Effect, Event, Now, Order};
+use crate::lifecycle::local::Local;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over};
 
 /// One resource's memory.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    pub(crate) local: Local,
-    /// The key that [`Local::held`] speaks of.
+    /// What the core knows of it.
+    local: Local,
+    /// The key that [`Local`] speaks of as pending.
     key: Option<Arc<RawKey>>,
     /// The resource as this process last wrote or saw it: a watch may lag behind our own writes.
     latest: Option<Arc<dyn Managed>>,
-    /// When, on the steady clock, this process first saw the resource; and tokens of it retire.
-    watched: Option<(Timestamp, Duration)>,
-    retired: BTreeMap<TokenId, (Timestamp, Duration)>,
     /// When a `lastUsedAt` was last written.
     pub(crate) last_used_written: Option<Timestamp>,
-    /// Pauses between failed looks.
+    /// Pauses between failed reconciles.
     pub(crate) retries: ExponentialBackoff,
-    /// Failed looks, for the log.
+    /// Failed reconciles, for the log.
     pub(crate) failures: Failures,
-    refusals: ExponentialBackoff,
-    rejections: u32,
-    /// The attempt whose cause people have been told.
-    announced: Option<Nonce>,
-    /// The resource was deleted without us.
-    is_gone: bool,
 }
 
 impl Default for Memory {
@@ -47,87 +37,49 @@ impl Default for Memory {
             local: Local::default(),
             key: None,
             latest: None,
-            watched: None,
-            retired: BTreeMap::new(),
             last_used_written: None,
             retries: pauses(),
             failures: Failures::default(),
-            refusals: pauses(),
-            rejections: 0,
-            announced: None,
-            is_gone: false,
         }
     }
 }
 
 impl Memory {
-    /// What is known of the resource, with how long it has been watched.
-    pub(crate) fn look(&mut self, clock: &dyn Clock) -> Local {
-        let (now, steady) = (clock.now(), clock.steady());
-        let lasted = |(first, since): &(Timestamp, Duration)| Watched {
-            first: *first,
-            lasted: SignedDuration::try_from(steady.saturating_sub(*since)).unwrap_or(SignedDuration::MAX),
-        };
-        self.local.watched = Some(lasted(self.watched.get_or_insert((now, steady))));
-        self.local.retired = self.retired.iter().map(|(id, since)| (id.clone(), lasted(since))).collect();
+    /// What is known of the resource.
+    pub(crate) fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// What is known of the resource, as of now.
+    pub(crate) fn as_of(&mut self, now: Now) -> Local {
+        self.local.tick(now);
         self.local.clone()
     }
 
-    /// Takes note of the tokens that retire.
-    pub(crate) fn watch(&mut self, retiring: impl Iterator<Item = TokenId>, clock: &dyn Clock) {
-        let mut before = std::mem::take(&mut self.retired);
-        let mut since = |id| (before.remove(&id).unwrap_or_else(|| (clock.now(), clock.steady())), id);
-        self.retired = retiring.map(&mut since).map(|(since, id)| (id, since)).collect();
+    /// Has the core take note of an event. A key that is no longer pending is wiped.
+    pub(crate) fn apply(&mut self, event: Event, now: Now) -> Option<Effect> {
+        let effect = self.local.apply(event, now);
+        if !self.local.has_pending_key() {
+            self.key = None;
+        }
+        effect
     }
 
-    /// Keeps a key until a Secret holds it.
-    pub(crate) fn keep(&mut self, key: RawKey) {
-        self.key = Some(Arc::new(key));
+    /// Takes note of a request for a key that has ended, and keeps the key that it brought until a Secret holds it.
+    pub(crate) fn sent(&mut self, order: Order, answer: Answer, key: Option<RawKey>, now: Now) -> Option<Effect> {
+        self.key = key.map(Arc::new);
+        self.apply(Event::Sent { order, answer }, now)
     }
 
-    /// The key, for the one place that writes Secrets.
+    /// The pending key, for the one place that writes Secrets.
     pub(crate) fn key(&self) -> Option<Arc<RawKey>> {
         self.key.clone()
     }
 
-    /// A look came to its end. Returns what failures are over by that.
+    /// A reconcile came to its end. Returns what failures are over by that.
     pub(crate) fn succeeded(&mut self) -> Option<Over> {
         self.retries = pauses();
         self.failures.over()
-    }
-
-    /// Forgets the key: a Secret holds it, or its token is gone.
-    pub(crate) fn let_go(&mut self) {
-        self.key = None;
-        self.local.held = None;
-    }
-
-    /// A refusal by the API server, and when to try again: soon at first, then every minute.
-    pub(crate) fn refused(&mut self, message: String, now: Timestamp) -> Refused {
-        let pause = self.refusals.next().unwrap_or_default();
-        Refused { message, retry_at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
-    }
-
-    /// Whether people are to be told why there is this attempt: an attempt that is recorded again is no event.
-    pub(crate) fn announces(&mut self, nonce: &Nonce) -> bool {
-        self.announced.replace(nonce.clone()).as_ref() != Some(nonce)
-    }
-
-    /// The API server took a Secret.
-    pub(crate) fn accepted(&mut self) {
-        self.refusals = pauses();
-    }
-
-    /// When a request that DataFast refused is worth another try: 1, 2, 4 … 60 minutes.
-    pub(crate) fn rejected_until(&mut self, now: Timestamp) -> Timestamp {
-        let minutes = 60.min(1_i64 << self.rejections.min(6));
-        self.rejections += 1;
-        now.checked_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
-    }
-
-    /// DataFast took a request.
-    pub(crate) fn taken(&mut self) {
-        self.rejections = 0;
     }
 
     /// The newer of what is seen and what this process wrote.
@@ -142,19 +94,9 @@ impl Memory {
     /// Somebody else changed the resource: what this process wrote last is not the newest. With a key in hand it is still
     /// the surest record of the attempt.
     pub(crate) fn was_overtaken(&mut self) {
-        if !self.is_busy() {
+        if !self.local.is_busy() {
             self.latest = None;
         }
-    }
-
-    /// Whether the resource was deleted without us: what is under way for it has nowhere to go.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone
-    }
-
-    /// Whether something must be finished before the process ends.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.key.is_some() || self.local.in_flight.is_some()
     }
 }
 
@@ -178,12 +120,10 @@ impl Memories {
         lock(&self.0).remove(uid);
     }
 
-    /// Forgets a resource that was deleted without us; returns the token whose key was in hand.
-    pub(crate) fn take(&self, uid: &str) -> Option<TokenId> {
+    /// Forgets a resource that was deleted without us.
+    pub(crate) fn vanished(&self, uid: &str, now: Now) -> Option<Effect> {
         let memory = lock(&self.0).remove(uid)?;
-        let mut memory = lock(&memory);
-        memory.is_gone = true;
-        memory.local.held.take().map(|held| held.token_id)
+        lock(&memory).apply(Event::Vanished, now)
     }
 
     /// One resource's, if it is there as far as we know.
@@ -191,12 +131,10 @@ impl Memories {
         lock(&self.0).get(uid).cloned()
     }
 
-    /// At the end of the process no refusal is waited out.
-    pub(crate) fn hurry(&self) {
+    /// Tells all of them.
+    pub(crate) fn apply(&self, event: &Event, now: Now) {
         for memory in lock(&self.0).values() {
-            if let Some(held) = &mut lock(memory).local.held {
-                held.refused = None;
-            }
+            lock(memory).apply(event.clone(), now);
         }
     }
 
@@ -205,7 +143,7 @@ impl Memories {
         let memories: Vec<_> = lock(&self.0).values().cloned().collect();
         let busy = memories.iter().filter_map(|memory| {
             let memory = lock(memory);
-            memory.is_busy().then(|| memory.latest.clone())?
+            memory.local.is_busy().then(|| memory.latest.clone())?
         });
         busy.collect()
     }

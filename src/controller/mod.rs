@@ -1,6 +1,6 @@
 //! The shell: it observes, asks the core, performs one action, and asks again until nothing is left to do.
 //!
-//! Invariant: no judgement here. What is to be done, and what is said of it, is [`crate::issue`]'s to decide; this
+//! Invariant: no judgement here. What is to be done, and what is said of it, is [`crate::lifecycle`]'s to decide; this
 //! module may fail at any line, and the record makes good for it.
 
 mod account;
@@ -8,17 +8,20 @@ mod account_credential;
 mod account_status;
 mod census;
 mod events;
-mod issuing;
 mod memory;
 mod observe;
 mod perform;
 mod reconcile;
+mod report;
+mod requests;
 mod resource;
 mod restart;
 mod run;
 mod secret;
+mod secret_writer;
 mod standing;
 mod status;
+mod supervisor;
 mod unclaimed;
 mod watch;
 
@@ -37,8 +40,9 @@ use kube::runtime::reflector::Store;
 
 use crate::account::Accounts;
 use crate::api::DataFastAccount;
-use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
+use crate::lifecycle::event::Now;
+use crate::lifecycle::marker::ClusterId;
 use crate::telemetry::Metrics;
 
 /// What every reconcile needs.
@@ -52,9 +56,9 @@ pub(crate) struct Context {
     pub(crate) cluster: ClusterId,
     pub(crate) settings: Settings,
     /// For each kind, one for each watched namespace, or one for all.
-    pub(crate) shelves: Vec<Box<dyn resource::Shelf>>,
+    pub(crate) stores: Vec<Box<dyn resource::KindStore>>,
     pub(crate) account_resources: Store<DataFastAccount>,
-    /// Of all namespaces; none where only some are looked after.
+    /// Of all namespaces; none where only some are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     /// Requests under way: they are waited for at the end.
     pub(crate) requests: tokio_util::task::TaskTracker,
@@ -63,6 +67,12 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.settings.clock.now()
+    }
+
+    /// Now, by both clocks.
+    pub(crate) fn both_clocks(&self) -> Now {
+        let steady = SignedDuration::try_from(self.settings.clock.steady()).unwrap_or(SignedDuration::MAX);
+        Now { wall: self.now(), steady }
     }
 
     /// How long ago that was; nothing where it is ahead by the clock.
@@ -81,22 +91,22 @@ impl Context {
 
     /// One resource, as last seen.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<dyn Managed>> {
-        self.shelves.iter().find_map(|shelf| shelf.find(kind, namespace, name))
+        self.stores.iter().find_map(|store| store.find(kind, namespace, name))
     }
 
     /// All resources, as last seen.
     pub(crate) fn resources(&self) -> impl Iterator<Item = Arc<dyn Managed>> {
-        self.shelves.iter().flat_map(|shelf| shelf.all())
+        self.stores.iter().flat_map(|store| store.all())
     }
 }
 
-/// Why a look at a resource ended early. It is taken again, ever later.
+/// Why a reconcile ended early. It is tried again, ever later.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The API server.
     #[error("Kubernetes: {0}")]
     Kubernetes(#[from] kube::Error),
-    /// Somebody else changed the object: look again at once.
+    /// Somebody else changed the object: reconcile again at once.
     #[error("{0} was changed by somebody else meanwhile")]
     Conflict(&'static str),
     /// The API server did not answer.

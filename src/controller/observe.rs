@@ -15,13 +15,12 @@ use super::{Context, status};
 use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
 use crate::datafast::{RawKey, Token, TokenId};
-use crate::issue::allow::Standing;
-use crate::issue::local::Local;
-use crate::issue::marker::Marker;
-use crate::issue::observed::{
-    AccountView, Desired, Expiry, Names, Observed, Rotation, SecretFacts, SecretOwner, SecretView, StatusRecord,
-};
-use crate::issue::record::{Log, Request, Requests, Scope, SecretRecord};
+use crate::lifecycle::allow::Standing;
+use crate::lifecycle::desired::{Desired, Expiry, Rotation};
+use crate::lifecycle::local::Local;
+use crate::lifecycle::marker::Marker;
+use crate::lifecycle::observed::{AccountView, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::lifecycle::record::{Log, Request, Requests, Scope, SecretRecord};
 
 /// What the user wants of a resource.
 pub(super) fn desired(resource: &dyn Managed) -> Desired {
@@ -57,7 +56,7 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// Everything that one look at a resource reads; [`Observed`] borrows from it.
+/// Everything that one reconcile reads; [`Observed`] borrows from it.
 pub(super) struct Scene<'a> {
     pub(super) resource: &'a dyn Managed,
     pub(super) secret: Option<&'a Secret>,
@@ -80,12 +79,12 @@ impl<'a> Scene<'a> {
         Observed {
             names,
             owner: resource.owner_id(),
-            claimed: resource.is_claimed(),
+            has_finalizer: resource.has_finalizer(),
             log: Log::read(resource.annotations(), self.now),
             status: status_record(resource),
             secret: self.secret_view(),
             account: AccountView {
-                gate: self.view.gate.clone(),
+                availability: self.view.availability.clone(),
                 snapshot: self.view.snapshot.as_deref(),
                 slots: self.view.slots.clone(),
                 allow: self.view.allow.as_deref(),

@@ -20,7 +20,7 @@ use super::{Error, status};
 use crate::account::ResourceRef;
 use crate::api::{DataFastAccessToken, DataFastWebsiteKey, KeyResource, KeyStatus, names};
 use crate::datafast::Collection;
-use crate::issue::marker::OwnerId;
+use crate::lifecycle::marker::OwnerId;
 
 /// A resource as it was read, and how to write it.
 pub(crate) trait Managed: KeyResource + fmt::Debug + Send + Sync {
@@ -126,11 +126,11 @@ impl dyn Managed + '_ {
 
     /// Nothing of ours is left on it, and it is on its way out.
     pub(super) fn is_gone(&self) -> bool {
-        self.is_deleted() && !self.is_claimed()
+        self.is_deleted() && !self.has_finalizer()
     }
 
     /// Whether it has our finalizer.
-    pub(super) fn is_claimed(&self) -> bool {
+    pub(super) fn has_finalizer(&self) -> bool {
         self.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_REVOKE)
     }
 
@@ -163,7 +163,7 @@ impl fmt::Display for dyn Managed + '_ {
 }
 
 /// The resources of one kind, as last seen.
-pub(crate) trait Shelf: Send + Sync {
+pub(crate) trait KindStore: Send + Sync {
     /// All of them.
     fn all(&self) -> Vec<Arc<dyn Managed>>;
 
@@ -171,7 +171,7 @@ pub(crate) trait Shelf: Send + Sync {
     fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<dyn Managed>>;
 }
 
-impl<K: Kind> Shelf for Store<K> {
+impl<K: Kind> KindStore for Store<K> {
     fn all(&self) -> Vec<Arc<dyn Managed>> {
         self.state().into_iter().map(|resource| resource as Arc<dyn Managed>).collect()
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::perform::Work;
 use super::{Error, pauses, words};
 use crate::api::{RolloutTarget, names};
-use crate::lock::lock;
+use crate::lifecycle::event::Event;
 
 /// What else is to be done for the resource does not wait for longer. It is less than [`super::ANSWER_LIMIT`], past which all
 /// workloads would be tried again because of one.
@@ -52,7 +52,7 @@ impl Work<'_> {
                 }
             }
         }
-        lock(&self.memory).local.restarted = Some(at);
+        self.apply(Event::Restarted { at });
         Ok(())
     }
 

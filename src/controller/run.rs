@@ -1,42 +1,39 @@
-//! Wiring: watches, controllers, and an orderly end.
+//! Wiring: watches, controllers, and who wakes whom.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{join_all, select_all};
+use futures::future::{BoxFuture, join_all};
 use futures::stream::StreamExt;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use super::account::AccountContext;
 use super::resource::Managed;
-use super::watch::{Controllers, Progress, Scope, Triggers, api, follow, stream, watch};
-use super::{Context, account, census, events, issuing, memory, reconcile};
-use crate::account::{Account, Accounts, ResourceRef, Wakeup};
+use super::supervisor::Supervisor;
+use super::watch::{Controllers, Events, Progress, Scope, Triggers, Watch, api, follow, stream, watch};
+use super::{Context, account, census, events, memory, requests};
+use crate::account::{Accounts, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey, names};
 use crate::clock::Clock;
-use crate::issue::marker::ClusterId;
 use crate::leader::Leadership;
+use crate::lifecycle::marker::ClusterId;
 use crate::telemetry::{Health, Metrics};
-
-/// How long to wait at the end of the process for what is under way.
-const FINISH: Duration = Duration::from_secs(15);
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its own namespace: credentials and the lease.
     pub namespace: String,
-    /// The namespaces that it looks after; empty: all.
+    /// The namespaces that it watches; empty: all.
     pub watch_namespaces: Vec<String>,
     /// Reconciles at once, for each kind and watched namespace.
     pub concurrency: u16,
@@ -61,7 +58,7 @@ pub enum RunError {
     ControllerEnded,
 }
 
-/// Runs the controllers until `stop`, then finishes what is in hand.
+/// Runs the controllers until `stop`, then finishes what is under way.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -78,13 +75,7 @@ pub async fn run(
         () = stop.cancelled() => return Ok(()),
     };
     let (wakeups, woken) = unbounded_channel();
-    let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
-    let scopes: Vec<Scope> = match settings.watch_namespaces.as_slice() {
-        [] => vec![None],
-        some => some.iter().cloned().map(Some).collect(),
-    };
-
-    let accounts = watch(Api::<DataFastAccount>::all(client.clone()), &None, watcher::Config::default());
+    let Watches { accounts, controllers, secrets, namespaces } = Watches::new(&client, &settings, &wakeups);
     let accounts_seen = accounts.progress.clone();
     let gone = wakeups.clone();
     let account_events = accounts.events.inspect(move |event| {
@@ -93,36 +84,8 @@ pub async fn run(
         }
     });
     let account_controller = Controller::for_stream(account_events.applied_objects(), accounts.store);
-    let mut controllers = Controllers::default();
-    let mut secret_events = Vec::new();
-    let mut secret_stores = Vec::new();
-    for scope in &scopes {
-        controllers.add::<DataFastAccessToken>(&client, scope, settings.concurrency, wakeups.clone());
-        controllers.add::<DataFastWebsiteKey>(&client, scope, settings.concurrency, wakeups.clone());
-        let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
-        let secrets = watch(api::<PartialObjectMeta<Secret>>(&client, scope), scope, ours);
-        secret_stores.push(secrets.store);
-        secret_events.push(secrets.events);
-        controllers.progress.push(secrets.progress);
-    }
-    let Controllers { shelves, mut progress, runs, triggers } = controllers;
-
-    // Where only some namespaces are looked after, their labels are read one by one.
-    let namespaces = settings.watch_namespaces.is_empty().then(|| {
-        let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-        let watch = watch(namespaces, &None, watcher::Config::default());
-        progress.push(watch.progress);
-        let changed = wakeups.clone();
-        let events = watch.events.for_each(move |event| {
-            if let Ok(watcher::Event::Apply(namespace)) = event {
-                let _ = changed.send(Wakeup::NamespaceChanged(namespace.name_any()));
-            }
-            std::future::ready(())
-        });
-        (watch.store, events)
-    });
-    let (namespaces, namespace_events) = namespaces.unzip();
-
+    let Controllers { stores, progress, runs, triggers } = controllers;
+    let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
     let ctx = Arc::new(Context {
         accounts: Accounts::new(wakeups.clone(), horizon, settings.clock.clone()),
         memories: memory::Memories::default(),
@@ -130,91 +93,98 @@ pub async fn run(
         metrics,
         leadership,
         cluster,
-        shelves,
+        stores,
         account_resources: account_controller.store(),
-        namespaces,
+        namespaces: namespaces.store,
         requests: TaskTracker::new(),
         settings,
-        client: client.clone(),
+        client,
     });
-
-    let mut running = Vec::new();
-    let follow_namespaces = namespace_events.map(FutureExt::boxed);
-    let follow_secrets = secret_events.into_iter().map(|events| follow(events, ctx.clone(), wakeups.clone()).boxed());
-    let counting = ctx.clone();
-    let counting = async move { census::count(&counting).await }.boxed();
-    for following in follow_secrets.chain(follow_namespaces).chain([counting]) {
-        let stop = stop.clone();
-        running.push(tokio::spawn(async move {
-            tokio::select! {
-                () = following => {}
-                () = stop.cancelled() => {}
-            }
-        }));
+    let mut tasks = Supervisor::new(stop.clone());
+    for events in secrets.events {
+        tasks.until_stop(follow(events, ctx.clone(), wakeups.clone()));
     }
+    if let Some(events) = namespaces.events {
+        tasks.until_stop(events);
+    }
+    let counting = ctx.clone();
+    tasks.until_stop(async move { census::count(&counting).await });
     for run in runs {
-        running.push(tokio::spawn(run(ctx.clone(), accounts_seen.clone(), stop.clone())));
+        tasks.run(run(ctx.clone(), accounts_seen.clone(), stop.clone()));
     }
     let (account_trigger, account_woken) = unbounded_channel();
-    running.push(tokio::spawn(route(woken, triggers, account_trigger, ctx.clone(), stop.clone())));
-    let account_context = Arc::new(AccountContext {
-        ctx: ctx.clone(),
-        secrets: secret_stores,
-        progress: progress.clone(),
-        stop: stop.clone(),
-    });
-    running.push(tokio::spawn(run_accounts(account_controller, account_woken, account_context, stop.clone())));
-
-    let tell_ready = async {
+    tasks.run(route(woken, triggers, account_trigger, ctx.clone(), stop.clone()));
+    let account_context =
+        AccountContext { ctx: ctx.clone(), secrets: secrets.stores, progress: progress.clone(), stop: stop.clone() };
+    tasks.run(run_accounts(account_controller, account_woken, Arc::new(account_context), stop));
+    let report_ready = async {
         join_all(progress.iter().map(Progress::synced)).await;
         tracing::info!("watches are in sync");
         health.set_ready(true);
-        std::future::pending().await
     };
-    let ended = tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        (_, index, _) = select_all(running.iter_mut()) => Some(index),
-        never = tell_ready => never,
-    };
-    if let Some(index) = ended {
-        if !stop.is_cancelled() {
-            return Err(RunError::ControllerEnded);
-        }
-        drop(running.swap_remove(index));
-    }
-    let aborts: Vec<_> = running.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-    let finished = tokio::time::timeout(FINISH, finish(&ctx, running)).await;
-    // Whatever still runs must not act once the lease is given up.
-    aborts.iter().for_each(tokio::task::AbortHandle::abort);
-    if finished.is_err() {
-        tracing::warn!("not everything in hand could be finished: the record tells the next process what is left");
-    }
-    Ok(())
+    tasks.supervise(&ctx, report_ready).await
 }
 
-/// Waits for the reconciles under way, then for keys that no Secret holds yet.
-async fn finish(ctx: &Arc<Context>, running: Vec<tokio::task::JoinHandle<()>>) {
-    // A list or a revocation that hangs must not take the time that keys in hand need.
-    let _ = tokio::time::timeout(FINISH / 2, join_all(running)).await;
-    ctx.requests.close();
-    let mut is_told = false;
-    loop {
-        let busy = ctx.memories.busy();
-        if busy.is_empty() {
-            break;
+/// All that the operator watches, before it is run.
+struct Watches {
+    accounts: Watch<DataFastAccount>,
+    controllers: Controllers,
+    secrets: SecretWatches,
+    namespaces: NamespaceWatch,
+}
+
+#[derive(Default)]
+struct SecretWatches {
+    stores: Vec<Store<PartialObjectMeta<Secret>>>,
+    events: Vec<Events<PartialObjectMeta<Secret>>>,
+}
+
+/// Where only some namespaces are watched, their labels are read one by one.
+#[derive(Default)]
+struct NamespaceWatch {
+    store: Option<Store<PartialObjectMeta<Namespace>>>,
+    events: Option<BoxFuture<'static, ()>>,
+}
+
+impl Watches {
+    fn new(client: &Client, settings: &Settings, wakeups: &UnboundedSender<Wakeup>) -> Self {
+        let scopes: Vec<Scope> = match settings.watch_namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        let accounts = watch(Api::<DataFastAccount>::all(client.clone()), &None, watcher::Config::default());
+        let mut controllers = Controllers::default();
+        let mut secrets = SecretWatches::default();
+        for scope in &scopes {
+            controllers.add::<DataFastAccessToken>(client, scope, settings.concurrency, wakeups.clone());
+            controllers.add::<DataFastWebsiteKey>(client, scope, settings.concurrency, wakeups.clone());
+            let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+            let watch = watch(api::<PartialObjectMeta<Secret>>(client, scope), scope, ours);
+            secrets.stores.push(watch.store);
+            secrets.events.push(watch.events);
+            controllers.progress.push(watch.progress);
         }
-        if !is_told {
-            tracing::info!(keys = busy.len(), "finishes what is in hand: keys on their way into Secrets");
-            is_told = true;
-        }
-        ctx.memories.hurry();
-        let looks = busy.into_iter().map(|resource| reconcile::reconcile(resource, ctx.clone()));
-        join_all(looks).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let namespaces = match settings.watch_namespaces.is_empty() {
+            true => NamespaceWatch::new(client, wakeups.clone(), &mut controllers.progress),
+            false => NamespaceWatch::default(),
+        };
+        Self { accounts, controllers, secrets, namespaces }
     }
-    ctx.requests.wait().await;
-    ctx.events.finish().await;
+}
+
+impl NamespaceWatch {
+    fn new(client: &Client, wakeups: UnboundedSender<Wakeup>, progress: &mut Vec<Progress>) -> Self {
+        let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+        let watch = watch(namespaces, &None, watcher::Config::default());
+        progress.push(watch.progress);
+        let events = watch.events.for_each(move |event| {
+            if let Ok(watcher::Event::Apply(namespace)) = event {
+                let _ = wakeups.send(Wakeup::NamespaceChanged(namespace.name_any()));
+            }
+            std::future::ready(())
+        });
+        Self { store: Some(watch.store), events: Some(events.boxed()) }
+    }
 }
 
 async fn run_accounts(
@@ -241,16 +211,7 @@ async fn run_accounts(
         .await;
 }
 
-/// A resource that was deleted without us: a key in hand for it has nowhere to go.
-fn give_up(ctx: &Arc<Context>, uid: &str, resource: ResourceRef, account: Arc<Account>) {
-    let Some(token_id) = ctx.memories.take(uid) else { return };
-    let ResourceRef { kind, collection, namespace, name } = resource;
-    let span = tracing::info_span!("give_up", kind, namespace, name, account = account.name());
-    let give_up = async move { issuing::give_up(&account, &collection, &token_id).await };
-    ctx.requests.spawn(give_up.instrument(span));
-}
-
-/// Hands wake-ups to the controller that looks after the object.
+/// Hands wake-ups to the controller of the object's kind.
 async fn route(
     mut woken: UnboundedReceiver<Wakeup>,
     triggers: Triggers,
@@ -279,12 +240,14 @@ async fn route(
             Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
             Some(Wakeup::ResourceGone { resource, uid, account }) => {
                 let account = ctx.accounts.get(&account);
-                give_up(&ctx, &uid, resource.clone(), account.clone());
+                let (kind, namespace, name) = (resource.kind, &resource.namespace, &resource.name);
+                let span = tracing::info_span!("vanished", kind, namespace, name, account = account.name());
+                span.in_scope(|| requests::vanished(&ctx, &uid, account.clone(), resource.collection.clone()));
                 account.settled(&resource);
                 // Another one of its namespace may be allowed now.
                 account.wake_news();
                 // Its finalizer may have waited for this resource.
-                account.look();
+                account.reconcile();
             }
             Some(Wakeup::Resource(resource)) => triggers.wake(&resource),
         }

@@ -1,4 +1,4 @@
-//! The Secret: how it is to look, whether it does, and the writes. This is one of the two places where a raw key is
+//! The Secret: what it is to hold, whether it does, and the writes. This is one of the two places where a raw key is
 //! exposed; the other is the header of a request to DataFast.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use super::resource::Managed;
 use crate::account::View;
 use crate::api::names;
 use crate::datafast::RawKey;
-use crate::issue::record::SecretRecord;
+use crate::lifecycle::record::SecretRecord;
 
 /// What a Secret is made from.
 pub(crate) struct Recipe<'a> {

@@ -14,7 +14,7 @@ use super::perform::Work;
 use super::resource::Managed;
 use super::{Context, Error};
 use crate::api::DataFastAccount;
-use crate::issue::allow::{Allow, Standing};
+use crate::lifecycle::allow::{Allow, Standing};
 
 impl Context {
     /// Which namespaces an account is for, where it says so.

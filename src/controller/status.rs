@@ -11,9 +11,9 @@ use super::Error;
 use super::resource::Managed;
 use crate::api::{KeyStatus, Retiring, names};
 use crate::datafast::TokenId;
-use crate::issue::facts::{self, Facts, Mirror, last_used};
-use crate::issue::snapshot::Listed;
-use crate::issue::verdict::Verdict;
+use crate::lifecycle::facts::{self, Facts, Mirror, last_used};
+use crate::lifecycle::snapshot::Listed;
+use crate::lifecycle::verdict::Verdict;
 
 /// Whether a condition is true.
 pub(super) fn is_true(conditions: &[Condition], type_: &str) -> bool {
@@ -80,9 +80,6 @@ pub(super) fn status(
         generation: resource.metadata().generation,
         now,
     };
-    let used = |shown: Option<&Time>, listed: &Listed| {
-        last_used(shown.map(|time| time.0), listed.token.last_used_at, last_used_written, now).map(time)
-    };
     let mut status = KeyStatus {
         observed_generation: resource.metadata().generation,
         conditions: conditions(&before.conditions, &say),
@@ -91,10 +88,21 @@ pub(super) fn status(
         next_rotation_at: facts.next_rotation_at.map(time),
         expires_at: facts.expires_at.map(time),
         rotate_request: facts.rotate_request.as_ref().map(|request| request.as_str().to_owned()),
-        retiring: before.retiring.clone(),
         ..before.clone()
     };
-    match facts.token {
+    let used = |shown: Option<&Time>, listed: &Listed| {
+        last_used(shown.map(|time| time.0), listed.token.last_used_at, last_used_written, now).map(time)
+    };
+    mirror(&mut status, &facts.token, used);
+    if let Some(retiring) = &facts.retiring {
+        status.retiring = retiring.iter().map(|retiring| entry(&before.retiring, retiring, used)).collect();
+    }
+    status
+}
+
+/// What status says of the token.
+fn mirror(status: &mut KeyStatus, token: &Mirror<'_>, used: impl Fn(Option<&Time>, &Listed) -> Option<Time>) {
+    match token {
         Mirror::Keep => {}
         Mirror::Nothing => {
             (status.token_id, status.display_key, status.token_name) = (None, None, None);
@@ -103,32 +111,34 @@ pub(super) fn status(
         Mirror::Is(listed) => {
             let token = &listed.token;
             let id = token.id.to_string();
-            let same = before.token_id.as_ref() == Some(&id);
-            let shown = if same { before.last_used_at.as_ref() } else { None };
+            if status.token_id.as_ref() != Some(&id) {
+                (status.created_at, status.last_used_at) = (None, None);
+            }
             status.token_id = Some(id);
             status.display_key = Some(token.display_key.clone());
             status.token_name.clone_from(&token.name);
             // A create answer may leave it out; the next list has it.
-            status.created_at = token.created_at.map(time).or(before.created_at.filter(|_| same));
-            status.last_used_at = used(shown, listed);
+            status.created_at = token.created_at.map(time).or(status.created_at.take());
+            status.last_used_at = used(status.last_used_at.as_ref(), listed);
         }
     }
-    if let Some(retiring) = &facts.retiring {
-        let entry = |retiring: &facts::Retiring<'_>| {
-            let listed = retiring.listed;
-            let id = listed.token.id.to_string();
-            let shown = shown_use(&before.retiring, &listed.token.id);
-            let is_news = retiring.is_news(shown.map(|time| time.0));
-            Retiring {
-                last_used_at: if is_news { listed.token.last_used_at.map(time) } else { used(shown, listed) },
-                display_key: Some(listed.token.display_key.clone()),
-                revoke_after: retiring.until.map(time),
-                token_id: id,
-            }
-        };
-        status.retiring = retiring.iter().map(entry).collect();
+}
+
+/// What status says of a former token.
+fn entry(
+    before: &[Retiring],
+    retiring: &facts::Retiring<'_>,
+    used: impl Fn(Option<&Time>, &Listed) -> Option<Time>,
+) -> Retiring {
+    let token = &retiring.listed.token;
+    let shown = shown_use(before, &token.id);
+    let is_news = retiring.is_news(shown.map(|time| time.0));
+    Retiring {
+        last_used_at: if is_news { token.last_used_at.map(time) } else { used(shown, retiring.listed) },
+        display_key: Some(token.display_key.clone()),
+        revoke_after: retiring.until.map(time),
+        token_id: token.id.to_string(),
     }
-    status
 }
 
 /// The last use of a former token that status shows.

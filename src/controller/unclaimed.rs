@@ -11,9 +11,9 @@ use kube::runtime::reflector::Store;
 use super::Context;
 use super::observe::status_record;
 use crate::api::names;
-use crate::issue::marker::{Nonce, OwnerId};
-use crate::issue::record::{Log, SecretRecord};
-use crate::issue::snapshot::{Listed, Snapshot};
+use crate::lifecycle::marker::{Nonce, OwnerId};
+use crate::lifecycle::record::{Log, SecretRecord};
+use crate::lifecycle::snapshot::{Listed, Snapshot};
 use crate::lock::lock;
 
 /// An account's tokens, by whose they are.
@@ -47,7 +47,8 @@ impl Claims {
             let log = Log::read(resource.annotations(), now);
             claims.attempts.extend(log.0.into_iter().map(|attempt| (owner.clone(), attempt.nonce)));
             let memory = ctx.memories.known(resource.uid());
-            let in_hand = memory.and_then(|memory| lock(&memory).local.held.as_ref().map(|held| held.nonce.clone()));
+            let in_hand =
+                memory.and_then(|memory| lock(&memory).local().pending().map(|pending| pending.nonce.clone()));
             claims.attempts.extend(in_hand.map(|nonce| (owner.clone(), nonce)));
             owners.insert((resource.namespace().to_owned(), resource.owner()), owner);
         }

@@ -15,14 +15,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::resource::{Kind, Managed, Shelf};
+use super::resource::{Kind, KindStore, Managed};
 use super::{Context, reconcile};
 use crate::account::{ResourceRef, Wakeup};
 use crate::api::names;
 use crate::causes::with_causes;
 use crate::telemetry::{Failures, Over, millis};
 
-/// All namespaces, or one of those that are looked after.
+/// All namespaces, or one of those that are watched.
 pub(super) type Scope = Option<String>;
 
 pub(super) fn api<K>(client: &Client, scope: &Scope) -> Api<K>
@@ -36,9 +36,12 @@ where
     }
 }
 
+/// The events of a watch.
+pub(super) type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
+
 /// A watch: its events, what it has seen, and whether it has seen all there is.
 pub(super) struct Watch<K: Resource<DynamicType = ()> + 'static> {
-    pub(super) events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
+    pub(super) events: Events<K>,
     pub(super) store: Store<K>,
     pub(super) progress: Progress,
 }
@@ -143,7 +146,7 @@ pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxSt
         .boxed()
 }
 
-/// Has a controller look at the resource of this name and namespace.
+/// Has a controller reconcile the resource of this name and namespace.
 type Trigger = Box<dyn Fn(&str, &str) + Send>;
 /// Runs a controller to its end: with the context, once the accounts are seen, until the last argument is cancelled.
 type Run = Box<dyn FnOnce(Arc<Context>, Progress, CancellationToken) -> BoxFuture<'static, ()> + Send>;
@@ -151,7 +154,7 @@ type Run = Box<dyn FnOnce(Arc<Context>, Progress, CancellationToken) -> BoxFutur
 /// The controllers of resources: one for each kind and scope.
 #[derive(Default)]
 pub(super) struct Controllers {
-    pub(super) shelves: Vec<Box<dyn Shelf>>,
+    pub(super) stores: Vec<Box<dyn KindStore>>,
     pub(super) progress: Vec<Progress>,
     pub(super) runs: Vec<Run>,
     pub(super) triggers: Triggers,
@@ -174,7 +177,7 @@ impl Controllers {
                 let _ = gone.send(Wakeup::ResourceGone { resource: resource.reference(), uid, account });
             }
         });
-        self.shelves.push(Box::new(watch.store.clone()));
+        self.stores.push(Box::new(watch.store.clone()));
         let own = watch.progress.clone();
         self.progress.push(watch.progress);
         let config = Config::default().concurrency(concurrency);
@@ -193,7 +196,7 @@ impl Controllers {
 pub(super) struct Triggers(HashMap<(String, Scope), Trigger>);
 
 impl Triggers {
-    /// Has a resource looked at.
+    /// Has a resource reconciled.
     pub(super) fn wake(&self, resource: &ResourceRef) {
         let of = |scope| self.0.get(&(resource.kind.to_owned(), scope));
         if let Some(trigger) = of(Some(resource.namespace.clone())).or_else(|| of(None)) {
@@ -238,7 +241,7 @@ async fn run<K: Kind>(
     }
 }
 
-/// Has the resources looked at whose Secret changed.
+/// Has the resources reconciled whose Secret changed.
 pub(super) async fn follow(
     events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
     ctx: Arc<Context>,

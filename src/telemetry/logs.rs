@@ -1,7 +1,7 @@
 //! Logs: a line for each thing that happened.
 //!
 //! Invariant: no line at `info` or above comes again and again while nothing changes, neither with each poll nor with each
-//! try of what fails. Whose a line is, its span says: one for each look at a resource.
+//! try of what fails. Whose a line is, its span says: one for each reconcile.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,11 +29,11 @@ const AT_MOST: [(&str, LevelFilter); 6] = [
     ("rustls_platform_verifier", LevelFilter::OFF),
     // What of theirs anybody should know, `traces` tells.
     ("opentelemetry", LevelFilter::OFF),
-    // Its span around each look says the same as ours.
+    // Its span around each reconcile says the same as ours.
     ("kube_runtime::controller", LevelFilter::WARN),
 ];
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// One JSON object a line.

@@ -184,7 +184,7 @@ impl Default for Metrics {
         );
         registry.register_with_unit(
             "reconcile_duration",
-            "How long looks at a resource took",
+            "How long reconciles took",
             Unit::Seconds,
             metrics.reconcile_duration.clone(),
         );
@@ -200,12 +200,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A look at a resource ended.
+    /// A reconcile ended.
     pub fn reconciled(&self, kind: &'static str, took: Duration) {
         self.reconcile_duration.get_or_create(&Kind { kind }).observe(took.as_secs_f64());
     }
 
-    /// A look at a resource failed.
+    /// A reconcile failed.
     pub fn reconcile_failed(&self, kind: &'static str, reason: &'static str) {
         self.reconcile_errors.get_or_create(&Failure { kind, reason }).inc();
     }

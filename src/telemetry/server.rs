@@ -22,7 +22,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether the process does what it is there for: its watches are in sync, or it stands by for the leader.
+    /// Whether the process does what it is there for: its watches are in sync, or it waits for the lease.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }

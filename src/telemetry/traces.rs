@@ -1,4 +1,4 @@
-//! Traces over OTLP: a look at a resource, with its requests to DataFast and to the API server.
+//! Traces over OTLP: one reconcile of a resource, with its requests to DataFast and to the API server.
 //!
 //! Invariant: without an endpoint in the environment nothing of this exists but its code. Invariant: only spans of ours and
 //! of kube's requests are exported, and neither has a body or a header.
@@ -110,16 +110,16 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Passes on whole traces, and of them those of looks in which something was changed, or failed: with every poll, an account
-/// and its resources are looked at, and most of the time that is all.
+/// Passes on whole traces, and of them those of reconciles in which something was changed, or failed: with every poll, an account
+/// and its resources are reconciled, and most of the time that is all.
 #[derive(Debug)]
 struct Deeds<P> {
     next: P,
-    /// The spans of looks that are not over yet.
+    /// The spans of reconciles that are not over yet.
     open: Mutex<HashMap<TraceId, Vec<SpanData>>>,
 }
 
-/// The spans that a trace may begin with; requests outside of a look, such as watches, are of no interest.
+/// The spans that a trace may begin with; requests outside of a reconcile, such as watches, are of no interest.
 const ROOTS: [&str; 2] = ["reconcile", "give_up"];
 
 impl<P: SpanProcessor> SpanProcessor for Deeds<P> {

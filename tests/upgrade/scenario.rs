@@ -97,6 +97,7 @@ async fn settle(w: &World) -> Vec<StoredResource> {
     resources
 }
 
+#[expect(clippy::too_many_lines, reason = "a story, from its beginning to its end")]
 async fn settle_kind(w: &World, prefix: &str) -> Vec<StoredResource> {
     let name = |state: &str| format!("{prefix}{state}");
     let issued = async |state: &str, spec: Value| {

@@ -3,7 +3,7 @@
 use datafast_sandbox::Operation;
 
 use crate::account::pool::Pool;
-use crate::issue::marker::{ClusterId, Marker, Nonce, OwnerId};
+use crate::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
 
 use super::*;
 

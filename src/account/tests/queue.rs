@@ -1,7 +1,7 @@
 //! Who waits for what, and who is woken when.
 
-use crate::issue::marker::OwnerId;
-use crate::issue::queue::Priority::{self, MadeRoom, New, Rotation};
+use crate::lifecycle::marker::OwnerId;
+use crate::lifecycle::queue::Priority::{self, MadeRoom, New, Rotation};
 
 use super::*;
 

@@ -3,9 +3,9 @@
 
 use datafast_sandbox::{Fault, FaultBody, ForeignKey, Kind, Operation, RetryAfter};
 
-use crate::issue::marker::OwnerId;
-use crate::issue::observed::Gate;
-use crate::issue::queue::Priority;
+use crate::lifecycle::marker::OwnerId;
+use crate::lifecycle::observed::Availability;
+use crate::lifecycle::queue::Priority;
 
 use super::*;
 
@@ -62,12 +62,12 @@ impl Connected {
         self.account.roll(&keys_of(n), id, &new, Instant::now() + POLL, || true).await
     }
 
-    fn gate_of(&self, collection: Collection) -> Gate {
-        self.account.view(&ResourceRef { collection, ..resource("agent") }).gate
+    fn gate_of(&self, collection: Collection) -> Availability {
+        self.account.view(&ResourceRef { collection, ..resource("agent") }).availability
     }
 
     /// Of the account's tokens, and of the first websites.
-    fn gates<const N: usize>(&self) -> (Gate, [Gate; N]) {
+    fn gates<const N: usize>(&self) -> (Availability, [Availability; N]) {
         (self.gate_of(TOKENS), std::array::from_fn(|n| self.gate_of(keys_of(n as u8 + 1))))
     }
 
@@ -82,21 +82,21 @@ impl Connected {
     }
 }
 
-fn unavailable(gate: &Gate) -> bool {
-    matches!(gate, Gate::Unavailable(_))
+fn unavailable(gate: &Availability) -> bool {
+    matches!(gate, Availability::Unavailable(_))
 }
 
 #[tokio::test]
 async fn a_website_is_listed_once_a_resource_asks_for_it_and_then_each_interval() {
     let mut world = Connected::new().await;
     world.world.all_told();
-    assert_eq!(world.gate_of(keys_of(1)), Gate::Connecting);
+    assert_eq!(world.gate_of(keys_of(1)), Availability::Connecting);
     assert_eq!(world.world.all_told(), [Wakeup::Account("default".into())], "somebody asks for it");
     assert_eq!(world.listed().await, [], "whether the resource may is not known yet");
     world.account.set_in_use_collections(&[keys_of(1)].into());
     assert_eq!(world.account.until_list(), Some(Duration::ZERO));
     assert_eq!(world.listed().await, [keys_of(1)], "the account's own list is not due yet");
-    assert_eq!(world.gates::<1>(), (Gate::Open, [Gate::Open]));
+    assert_eq!(world.gates::<1>(), (Availability::Open, [Availability::Open]));
     assert_eq!(world.listed().await, []);
     world.clock.pass(61);
     assert_eq!(world.listed().await, [TOKENS, keys_of(1)]);
@@ -111,7 +111,7 @@ async fn a_website_that_no_resource_asks_for_any_more_is_forgotten() {
     world.account.set_in_use_collections(&BTreeSet::new());
     world.clock.pass(61);
     assert_eq!(world.listed().await, [TOKENS], "the account's tokens are always listed");
-    assert_eq!(world.gate_of(keys_of(1)), Gate::Connecting, "who asks again waits for a list");
+    assert_eq!(world.gate_of(keys_of(1)), Availability::Connecting, "who asks again waits for a list");
 }
 
 #[tokio::test]
@@ -150,8 +150,8 @@ async fn what_fails_about_one_website_holds_back_neither_tokens_nor_other_websit
             assert!(matches!(world.create_key(1).await, Err(CallError::DataFast(Error::Unavailable { .. }))));
         }
         let (tokens, [one, two]) = world.gates();
-        assert_eq!((tokens, two), (Gate::Open, Gate::Open), "{operation:?} {code}");
-        assert!(!matches!(one, Gate::Open | Gate::Connecting), "{operation:?} {code}: {one:?}");
+        assert_eq!((tokens, two), (Availability::Open, Availability::Open), "{operation:?} {code}");
+        assert!(!matches!(one, Availability::Open | Availability::Connecting), "{operation:?} {code}: {one:?}");
         let before = world.remote.count(CREATE);
         assert!(matches!(world.create_key(1).await, Err(CallError::NotSent)));
         assert_eq!(world.remote.count(CREATE), before);
@@ -161,7 +161,7 @@ async fn what_fails_about_one_website_holds_back_neither_tokens_nor_other_websit
         world.remote.clear_faults();
         world.clock.pass(301);
         assert!(world.listed().await.contains(&keys_of(1)));
-        assert_eq!(world.gate_of(keys_of(1)), Gate::Open);
+        assert_eq!(world.gate_of(keys_of(1)), Availability::Open);
         assert!(world.create_key(1).await.is_ok(), "{operation:?} {code}");
     }
 }
@@ -173,7 +173,7 @@ async fn a_website_whose_keys_may_not_be_listed_says_so_in_datafasts_words() {
         world.remote.set_fault(status(LIST, code));
         world.clock.pass(61);
         world.listed().await;
-        assert_eq!(world.gate_of(keys_of(1)), Gate::Refused(expected.into()));
+        assert_eq!(world.gate_of(keys_of(1)), Availability::Refused(expected.into()));
     }
 }
 
@@ -228,8 +228,11 @@ async fn a_rate_limit_or_a_refused_credential_closes_everything_whatever_call_it
                 _ => drop(world.account.revoke(&keys_of(1), &key).await),
             }
             let (tokens, [one, two]) = world.gates();
-            assert!(matches!(tokens, Gate::RateLimited | Gate::NotReady(_)), "{operation:?}: {tokens:?}");
-            assert_eq!(matches!(tokens, Gate::RateLimited), limited);
+            assert!(
+                matches!(tokens, Availability::RateLimited | Availability::NotReady(_)),
+                "{operation:?}: {tokens:?}"
+            );
+            assert_eq!(matches!(tokens, Availability::RateLimited), limited);
             assert_eq!((&one, &two), (&tokens, &tokens), "{operation:?}");
             assert!(matches!(world.create().await, Err(CallError::NotSent)));
             assert!(matches!(world.create_key(2).await, Err(CallError::NotSent)));
@@ -242,7 +245,7 @@ async fn a_rate_limit_or_a_refused_credential_closes_everything_whatever_call_it
             world.remote.clear_faults();
             world.clock.pass(300);
             assert_eq!(world.listed().await, [TOKENS, keys_of(1), keys_of(2)], "its own list opens it for all");
-            assert_eq!(world.gates(), (Gate::Open, [Gate::Open, Gate::Open]));
+            assert_eq!(world.gates(), (Availability::Open, [Availability::Open, Availability::Open]));
         }
     }
 }
@@ -259,7 +262,7 @@ async fn a_pause_that_one_website_causes_again_and_again_grows_though_the_accoun
         pauses.push(pause);
         world.clock.pass(pause.ceil() as u64);
         assert!(world.listed().await.contains(&TOKENS));
-        assert_eq!(world.gate_of(TOKENS), Gate::Open);
+        assert_eq!(world.gate_of(TOKENS), Availability::Open);
     }
     assert!(pauses.iter().enumerate().all(|(n, pause)| *pause >= f64::from(1 << n)), "{pauses:?}");
 }
@@ -287,7 +290,7 @@ async fn a_key_that_datafast_does_not_take_says_nothing_of_the_credential() {
     let world = Connected::with_websites(1).await;
     let unknown = RawKey::parse("df_of_nobody".to_owned()).unwrap();
     assert!(matches!(world.account.probe(&keys_of(1), &unknown).await, Ok(false)));
-    assert_eq!(world.gates::<1>(), (Gate::Open, [Gate::Open]));
+    assert_eq!(world.gates::<1>(), (Availability::Open, [Availability::Open]));
 }
 
 #[tokio::test]
@@ -384,7 +387,7 @@ async fn a_roll_of_a_key_that_is_gone_closes_nothing() {
     let world = Connected::with_websites(1).await;
     let missing = TokenId::parse("65f1c0ffee0123456789ffff").unwrap();
     assert!(matches!(world.roll_key(1, &missing).await, Err(CallError::DataFast(Error::NotFound))));
-    assert_eq!(world.gates::<1>(), (Gate::Open, [Gate::Open]));
+    assert_eq!(world.gates::<1>(), (Availability::Open, [Availability::Open]));
 }
 
 #[tokio::test]
@@ -455,17 +458,17 @@ async fn lists_and_news_of_a_collection_wake_its_users_and_news_of_the_account_a
 async fn each_collection_tells_of_its_gate_when_it_changes() {
     let world = Connected::with_websites(2).await;
     let news = || world.account.news().into_iter().map(|(_, now)| now).collect::<Vec<_>>();
-    assert_eq!(news(), [Gate::Open, Gate::Open, Gate::Open]);
+    assert_eq!(news(), [Availability::Open, Availability::Open, Availability::Open]);
     assert_eq!(news(), []);
     world.remote.set_fault(status(CREATE, 503).of_website(website(1)).once());
     assert!(world.create_key(1).await.is_err());
     assert!(news().iter().all(unavailable) && news().is_empty());
     world.clock.pass(10);
     world.listed().await;
-    assert_eq!(news(), [Gate::Open]);
+    assert_eq!(news(), [Availability::Open]);
     world.remote.set_fault(rate_limited(CREATE).of_website(website(1)).once());
     assert!(world.create_key(1).await.is_err());
-    assert_eq!(news(), [Gate::RateLimited, Gate::RateLimited, Gate::RateLimited]);
+    assert_eq!(news(), [Availability::RateLimited, Availability::RateLimited, Availability::RateLimited]);
 }
 
 #[tokio::test]
@@ -522,10 +525,10 @@ async fn another_credential_opens_what_was_closed_for_the_last_one() {
     world.remote.set_fault(status(LIST, 403).once());
     world.clock.pass(61);
     world.listed().await;
-    assert!(matches!(world.gate_of(keys_of(1)), Gate::Refused(_)));
+    assert!(matches!(world.gate_of(keys_of(1)), Availability::Refused(_)));
     world.connect("2");
     assert_eq!(world.listed().await, [TOKENS, keys_of(1)], "both are listed at once");
-    assert_eq!(world.gate_of(keys_of(1)), Gate::Open);
+    assert_eq!(world.gate_of(keys_of(1)), Availability::Open);
 }
 
 #[tokio::test]
@@ -564,5 +567,5 @@ async fn what_a_former_credential_is_told_closes_nothing_for_the_new_one() {
         world.create_key(1)
     );
     assert!(matches!(answer, Err(CallError::DataFast(Error::CredentialsRejected { .. }))), "{answer:?}");
-    assert_eq!(world.gate_of(TOKENS), Gate::Open);
+    assert_eq!(world.gate_of(TOKENS), Availability::Open);
 }

@@ -323,7 +323,7 @@ struct Row {
 impl Row {
     fn of(object: &DynamicObject) -> Self {
         let Some(ready) = condition(object, "Ready") else {
-            return Self { ready: false, text: "not looked at yet".into() };
+            return Self { ready: false, text: "not reconciled yet".into() };
         };
         // A condition about an older spec says nothing about this one.
         let current = ready.observed_generation.is_none_or(|seen| Some(seen) == object.metadata.generation);

@@ -1,0 +1,119 @@
+//! What a reconcile reports: status, and with it events and logs about what is new in it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::controller::Action as Requeue;
+
+use super::perform::Work;
+use super::resource::Managed;
+use super::{Error, answered, status, words};
+use crate::api::{KeyStatus, names};
+use crate::datafast::TokenId;
+use crate::lifecycle::facts::{Facts, Mirror, Retiring};
+use crate::lifecycle::record::Request;
+use crate::lifecycle::verdict::{Reason, Verdict};
+use crate::lock::lock;
+
+/// A Secret that can't be read is read again this much later.
+const UNREADABLE_AGAIN: Duration = Duration::from_secs(60);
+
+/// What is reported of a resource for which nothing is left to do.
+pub(super) struct Report {
+    verdict: Verdict,
+    status: KeyStatus,
+    /// Former tokens that DataFast reports in use for the first time since another took their place.
+    used_again: Vec<(TokenId, String)>,
+}
+
+impl Report {
+    pub(super) fn new(
+        resource: &dyn Managed,
+        verdict: &Verdict,
+        facts: &Facts<'_>,
+        last_used_written: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        let status = status::status(resource, verdict, facts, last_used_written, now);
+        Self { verdict: verdict.clone(), status, used_again: used_again(resource, facts) }
+    }
+}
+
+fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String)> {
+    let shown = resource.status().map(|status| status.retiring.as_slice()).unwrap_or_default();
+    let retiring = facts.retiring.iter().flatten();
+    let is_news = |retiring: &&Retiring<'_>| {
+        retiring.is_news(status::shown_use(shown, &retiring.listed.token.id).map(|time| time.0))
+    };
+    let tokens = retiring.filter(is_news).map(|retiring| &retiring.listed.token);
+    tokens.map(|token| (token.id.clone(), token.display_key.clone())).collect()
+}
+
+impl Work<'_> {
+    /// Writes status where it changed, and publishes what is new in it.
+    pub(super) async fn report(&mut self, report: Report) -> Result<(), Error> {
+        self.write_status(&report.verdict, report.status).await?;
+        for (token_id, display_key) in report.used_again {
+            let note =
+                format!("Token {display_key} was used after another took its place: a consumer still has the old key");
+            tracing::warn!(tokenId = %token_id, displayKey = display_key, "a former token was used again");
+            self.warn("OldTokenStillInUse", &note);
+        }
+        Ok(())
+    }
+
+    /// Without the Secret nothing can be decided; what worked is still taken to work.
+    pub(super) async fn report_unreadable(&mut self, error: kube::Error) -> Result<Requeue, Error> {
+        let before = self.resource.status().cloned().unwrap_or_default();
+        let works = status::is_true(&before.conditions, names::READY);
+        let message = format!(
+            "Secret {:?} can't be read, so nothing is issued, rotated or revoked: {}. It is read again every minute; grant the operator the right to get Secrets in this namespace",
+            self.resource.secret_name(),
+            words(&error)
+        );
+        let verdict = Verdict::new(Reason::SecretUnreadable, works, message);
+        let at = |time: Option<Time>| time.map(|time| time.0);
+        let facts = Facts {
+            token: Mirror::Keep,
+            issued_at: at(before.issued_at),
+            next_rotation_at: at(before.next_rotation_at),
+            expires_at: at(before.expires_at),
+            rotate_request: before.rotate_request.as_deref().and_then(Request::parse),
+            retiring: None,
+        };
+        let status = status::status(&*self.resource, &verdict, &facts, None, self.ctx.now());
+        self.write_status(&verdict, status).await?;
+        self.account.line_up(&self.resource.reference(), None);
+        Ok(Requeue::requeue(UNREADABLE_AGAIN))
+    }
+
+    async fn write_status(&mut self, verdict: &Verdict, new: KeyStatus) -> Result<(), Error> {
+        let old = self.resource.status().cloned().unwrap_or_default();
+        if old == new {
+            return Ok(());
+        }
+        let used = old.last_used_at != new.last_used_at;
+        let before = status::ready_reason(&old.conditions);
+        let is_new_reason = Some(verdict.reason.as_str()) != before;
+        let write = self.resource.write_status(&self.ctx.client, new);
+        let Some(written) = answered(write).await? else { return Ok(()) };
+        self.resource = {
+            let mut memory = lock(&self.memory);
+            if used {
+                memory.last_used_written = Some(self.ctx.now());
+            }
+            memory.newest(written)
+        };
+        if is_new_reason {
+            let (ready, reason, detail) = (verdict.ready, verdict.reason.as_str(), &verdict.message);
+            if verdict.reason.is_warning() {
+                tracing::warn!(ready, reason, before, detail, "Ready has another reason");
+                self.warn(reason, detail);
+            } else {
+                tracing::info!(ready, reason, before, detail, "Ready has another reason");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The writes of a Secret: dry run, swap, rewrite. Each tells the core what came of it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+
+use super::perform::Work;
+use super::secret::Recipe;
+use super::{Error, words};
+use crate::datafast::{RawKey, TokenId};
+use crate::lifecycle::event::{Event, Refusal};
+use crate::lifecycle::marker::Nonce;
+use crate::lifecycle::record::{Log, SecretRecord};
+use crate::lock::lock;
+use crate::telemetry::millis;
+
+use super::observe::desired;
+
+/// A key of the length of DataFast's, for dry runs.
+const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
+
+/// What the API server made of a Secret. Where it gave no answer to act on, that is an error.
+enum WriteOutcome {
+    /// It took it.
+    Written(Box<Secret>),
+    /// Somebody else was faster.
+    Overtaken,
+    /// It understood, and said no: quota, admission, RBAC, validation.
+    Refused(Refusal),
+}
+
+impl Work<'_> {
+    async fn try_write(&self, secret: &Secret, dry_run: bool, key: &RawKey) -> Result<WriteOutcome, Error> {
+        match self.secrets.write(secret, dry_run).await {
+            Ok(written) => Ok(WriteOutcome::Written(Box::new(written))),
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => Ok(WriteOutcome::Overtaken),
+            Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) && refusal.code != 429 => {
+                Ok(WriteOutcome::Refused(Refusal(key.redact_from(&words(&kube::Error::Api(refusal))))))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Dry-runs the Secret as it will be.
+    pub(super) async fn dry_run(&self) -> Result<Event, Error> {
+        let Ok(placeholder) = RawKey::parse(PLACEHOLDER.to_owned()) else { return Ok(Event::DryRun(Ok(()))) };
+        let id = "0".repeat(24);
+        let record = SecretRecord {
+            attempt: Some(Nonce::from_random([0; 7])),
+            token_id: TokenId::parse(&id).ok(),
+            issued_at: Some(self.ctx.now()),
+            spec_hash: Some(desired(&*self.resource).scope.hash()),
+            key_sha256: Some(placeholder.fingerprint(&id)),
+            ..SecretRecord::default()
+        };
+        let view = self.view();
+        let secret = Recipe::new(&*self.resource, &record, &placeholder, &view).secret(self.secret.as_ref());
+        match self.try_write(&secret, true, &placeholder).await? {
+            WriteOutcome::Written(_) => Ok(Event::DryRun(Ok(()))),
+            WriteOutcome::Refused(refusal) => Ok(Event::DryRun(Err(refusal))),
+            WriteOutcome::Overtaken => Err(Error::Conflict("the Secret")),
+        }
+    }
+
+    /// Writes the Secret with the pending key.
+    pub(super) async fn swap(&mut self, record: SecretRecord) -> Result<(), Error> {
+        let Some(key) = lock(&self.memory).key() else {
+            self.apply(Event::KeyDropped);
+            return Ok(());
+        };
+        let (view, resource) = (self.view(), self.resource.clone());
+        let recipe = Recipe::new(&*resource, &record, &key, &view);
+        let secret = recipe.secret(self.secret.as_ref());
+        let was_there = self.secret.is_some();
+        match self.try_write(&secret, false, &key).await? {
+            WriteOutcome::Written(written) => {
+                self.secret = Some(*written);
+                self.apply(Event::SecretWritten);
+                let (secret, display_key) = (self.resource.secret_name(), &recipe.display_key);
+                let log = Log::read(self.resource.annotations(), self.ctx.now());
+                let attempt = record.attempt.as_ref().and_then(|nonce| log.get(nonce));
+                tracing::info!(
+                    secret,
+                    tokenId = record.token_id.as_ref().map(TokenId::as_str),
+                    displayKey = display_key,
+                    cause = attempt.map(|attempt| attempt.cause.as_str()),
+                    durationMs = attempt.map(|attempt| millis(self.ctx.since(attempt.at))),
+                    "the Secret holds a new key"
+                );
+                let note = format!("Key {display_key} is in Secret {secret:?}");
+                self.tell(if was_there { "Rotated" } else { "Issued" }, &note);
+            }
+            // It may be our own write, answered twice: what is there now tells.
+            WriteOutcome::Overtaken => self.read_secret().await?,
+            WriteOutcome::Refused(refusal) => self.apply(Event::SecretRefused(refusal)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn key_in_secret(&self) -> Option<Arc<RawKey>> {
+        super::observe::key_of(&*self.resource, self.secret.as_ref()?, self.ctx.now())
+    }
+
+    /// Writes the Secret again with the key that it holds.
+    pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
+        let Some(key) = self.key_in_secret() else { return Ok(()) };
+        let (view, resource) = (self.view(), self.resource.clone());
+        let recipe = Recipe::new(&*resource, &record, &key, &view);
+        let secret = recipe.secret(self.secret.as_ref());
+        match self.try_write(&secret, false, &key).await? {
+            WriteOutcome::Written(written) => {
+                let as_written = !recipe.has_drifted(&written);
+                self.secret = Some(*written);
+                self.apply(Event::SecretRewritten { as_written });
+                if as_written {
+                    self.log_rewritten(record.token_id.as_ref(), &recipe.display_key);
+                }
+            }
+            WriteOutcome::Overtaken => self.read_secret().await?,
+            WriteOutcome::Refused(refusal) => self.apply(Event::RewriteRefused(refusal)),
+        }
+        Ok(())
+    }
+
+    fn log_rewritten(&self, token_id: Option<&TokenId>, display_key: &str) {
+        let secret = self.resource.secret_name();
+        let is_proven = token_id.is_some_and(|token_id| lock(&self.memory).local().has_proven(token_id));
+        let known = self.resource.status().and_then(|status| status.token_id.as_deref());
+        let token_id = token_id.map(TokenId::as_str);
+        if is_proven && known != token_id {
+            tracing::info!(secret, tokenId = token_id, displayKey = display_key, "took the Secret's key over");
+        } else {
+            tracing::info!(secret, tokenId = token_id, "the Secret was brought up to date");
+        }
+    }
+}
+
+/// Somebody else was faster.
+fn is_race(status: &kube::core::Status) -> bool {
+    status.is_conflict() || status.is_already_exists() || status.is_not_found() && !names_namespace(status)
+}
+
+/// 404 on a create is the namespace's.
+fn names_namespace(status: &kube::core::Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}

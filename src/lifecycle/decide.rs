@@ -1,0 +1,51 @@
+//! What to do next about one resource, as wanted and as seen.
+//!
+//! [`RULES`] reads as a table of contents: the first rule that applies decides.
+
+use jiff::Timestamp;
+
+use super::context::Context;
+use super::decision::{Decision, Requeue};
+use super::desired::Desired;
+use super::observed::Observed;
+use super::rules::delivery::{pending_key, request_under_way, restarts};
+use super::rules::ending::{deletion, expired};
+use super::rules::issuing::token_needed;
+use super::rules::secret::{adoption, drift, foreign_secret, hidden};
+use super::rules::standing::{not_allowed, suspended, up_to_date};
+use super::rules::superseded::{next_retirement, superseded_tokens};
+
+type Rule = fn(&Context) -> Option<Decision>;
+
+/// In this order: what was begun is finished, then what is in excess goes, then what is missing comes.
+const RULES: [Rule; 12] = [
+    request_under_way,
+    pending_key,
+    restarts,
+    suspended,
+    expired,
+    superseded_tokens,
+    not_allowed,
+    hidden,
+    foreign_secret,
+    adoption,
+    token_needed,
+    drift,
+];
+
+/// Decides what to do next about a resource. `now` must not be earlier than any time in `seen` that this process wrote.
+pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decision {
+    let cx = Context::new(desired, seen, now);
+    if desired.deleting {
+        return deletion(&cx);
+    }
+    let decision = RULES.iter().find_map(|rule| rule(&cx)).unwrap_or_else(|| up_to_date(&cx));
+    decision.also(next_retirement(&cx)).also(next_time(&cx))
+}
+
+/// When the time alone changes what is to be done.
+fn next_time(cx: &Context<'_>) -> Requeue {
+    let expiry = cx.expires_in().map(|left| cx.now.saturating_add(left).unwrap_or(Timestamp::MAX));
+    let times = expiry.into_iter().chain(cx.seen.next_rotation(&cx.desired.rotation));
+    times.filter(|at| *at > cx.now).map(Requeue::at).fold(Requeue::default(), Requeue::earliest)
+}

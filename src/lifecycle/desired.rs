@@ -1,0 +1,59 @@
+//! What the spec of a resource and its annotations ask for.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::record::{Requests, Scope};
+
+/// What the user wants.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// What the token may do.
+    pub scope: Scope,
+    /// How the token is replaced.
+    pub rotation: Rotation,
+    /// What users ask for by annotation.
+    pub requests: Requests,
+    /// When token and Secret end for good.
+    pub expiry: Option<Expiry>,
+    /// Whether workloads are to be restarted after each new key.
+    pub restarts: bool,
+    /// Leave token and Secret when the resource goes.
+    pub retain: bool,
+    /// Change nothing.
+    pub suspended: bool,
+    /// The resource is being deleted.
+    pub deleting: bool,
+    /// At deletion, release the resource without DataFast.
+    pub abandon: bool,
+}
+
+/// When a token is replaced by a new one, and how long the old one stays.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// This long after it was issued, and a little longer for each resource its own: [`Observed::next_rotation`].
+    pub every: Option<SignedDuration>,
+    /// How long a replaced token stays valid after the swap.
+    pub overlap: SignedDuration,
+    /// Where set, a replaced token that is used after the swap stays until this long after it.
+    pub max_overlap: Option<SignedDuration>,
+    /// Where the account has no room for both, the old token goes first.
+    pub revoke_first: bool,
+    /// The token stays, and gets another key; its old one ends at once.
+    pub rolls: bool,
+}
+
+/// When a resource's token and Secret end for good.
+#[derive(Clone, Debug)]
+pub struct Expiry {
+    /// The resource was created at this time,
+    pub created: Timestamp,
+    /// and this much later it is over.
+    pub after: SignedDuration,
+}
+
+impl Expiry {
+    /// When it is over.
+    pub fn at(&self) -> Timestamp {
+        self.created.saturating_add(self.after).unwrap_or(Timestamp::MAX)
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether the resource may have a token at all, and what is reported when nothing is left to do.
+
+use super::issuing::waiting;
+use super::superseded::{Retirement, retiring};
+use crate::lifecycle::context::Context;
+use crate::lifecycle::decision::{Decision, Requeue};
+use crate::lifecycle::observed::Availability;
+use crate::lifecycle::secret_state::SecretState;
+use crate::lifecycle::verdict::Reason;
+
+pub(in crate::lifecycle) fn suspended(cx: &Context<'_>) -> Option<Decision> {
+    if !cx.desired.suspended {
+        return None;
+    }
+    cx.wait(Reason::Suspended, "spec.suspend is true: nothing is changed", Requeue::default())
+}
+
+/// What was issued before stays as it is.
+pub(in crate::lifecycle) fn not_allowed(cx: &Context<'_>) -> Option<Decision> {
+    let why = cx.forbidden()?;
+    let message = format!(
+        "DataFastAccount {:?} forbids it: {why}. Ask for less, or have the account's owner allow it",
+        cx.seen.names.account
+    );
+    // Not all operators may watch the labels of namespaces.
+    let requeue = if cx.seen.account.standing.is_outside { Requeue::next_list() } else { Requeue::default() };
+    cx.wait(Reason::NotAllowed, message, requeue.earliest(Requeue::on_account_change()))
+}
+
+pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {
+    let name = cx.seen.names.secret;
+    let rest = |reason, message: String, requeue| Decision::Rest { verdict: cx.verdict(reason, message), requeue };
+    // Without an account or its credential, even what works says so.
+    let speaks = !matches!(cx.seen.account.availability, Availability::NotFound | Availability::NotReady(_));
+    match &cx.secret_state {
+        SecretState::Live(listed) if speaks => {
+            let mut message = format!("Secret {name:?} holds token {}", listed.token.display_key);
+            for used in retiring(cx).filter(Retirement::is_in_use) {
+                let until = used.until().map(|at| format!(", and is revoked at {at:.0}")).unwrap_or_default();
+                message += &format!("; its predecessor {} is still in use{until}", used.listed.token.display_key);
+            }
+            rest(Reason::Issued, message, Requeue::default())
+        }
+        _ => cx.closed().unwrap_or_else(|| {
+            let message = format!("Waiting for DataFast's list to confirm the token in Secret {name:?}");
+            let slot = cx.has_made_room().then(|| waiting(cx));
+            let requeue = Requeue { slot, ..Requeue::next_list() };
+            rest(if cx.works { Reason::Issued } else { Reason::Issuing }, message, requeue)
+        }),
+    }
+}

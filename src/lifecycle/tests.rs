@@ -1,0 +1,31 @@
+//! The core, tried without a cluster: one scene of a resource, its Secret and its account, and what is decided about it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod account;
+mod adoption;
+mod allow;
+mod convergence;
+mod deletion;
+mod drift;
+mod expiry;
+mod facts;
+mod hidden;
+mod histories;
+mod issuing;
+mod overlap;
+mod pending;
+mod pieces;
+mod properties;
+mod queue;
+mod random;
+mod records;
+mod requests;
+mod restarting;
+mod retiring;
+mod rolling;
+mod room;
+mod rotating;
+mod scenes;
+mod simulator;
+mod slow;
+mod tenants;

@@ -1,0 +1,316 @@
+//! What an account forbids is neither issued nor taken over; what was issued before stays, and all that ends goes on.
+
+use std::collections::BTreeSet;
+
+use crate::lifecycle::allow::{Allow, Standing};
+use crate::lifecycle::decision::{Action, RevokeCause};
+use crate::lifecycle::desired::Expiry;
+use crate::lifecycle::local::Preflight;
+use crate::lifecycle::observed::{Availability, SecretView};
+use crate::lifecycle::record::{Cause, Scope};
+use crate::lifecycle::verdict::Reason;
+
+use super::scenes::*;
+use super::simulator::Simulator;
+
+const SHOP: &str = "65f1c0ffee0123456789abcd";
+const BLOG: &str = "65f1c0ffee0123456789abce";
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn permissions(allowed: &[&str]) -> Allow {
+    Allow { permissions: Some(set(allowed)), ..Allow::default() }
+}
+
+fn websites(allowed: &[&str]) -> Allow {
+    Allow { website_ids: Some(set(allowed)), ..Allow::default() }
+}
+
+fn asking(asked: &[&str]) -> Scope {
+    Scope { permissions: set(asked), ..scope() }
+}
+
+fn asking_for(asked: &[&str]) -> Scope {
+    Scope { website_ids: set(asked), ..scope() }
+}
+
+/// What `allow` says to this scope, of a resource that is welcome and the first of its namespace.
+fn verdict(allow: &Allow, scope: &Scope) -> Option<String> {
+    allow.forbids(scope, Standing::default())
+}
+
+/// The scene in an account that allows other permissions only.
+fn forbidden(scene: Scene) -> Scene {
+    scene.change(|s| s.allow = Some(permissions(&["goals:read"])))
+}
+
+fn says_not_allowed(scene: &Scene, words: &str) {
+    let verdict = scene.says(Reason::NotAllowed, false, words);
+    assert!(verdict.message.starts_with("DataFastAccount \"default\" forbids it: "), "{}", verdict.message);
+    assert!(verdict.message.contains("have the account's owner allow it"), "{}", verdict.message);
+    assert!(scene.rests().requeue.account_changes, "it goes on when the account allows it");
+    assert_eq!(scene.rests().requeue.slot, None, "who may not have one waits for no slot");
+}
+
+#[test]
+fn by_default_all_is_allowed_but_what_makes_tokens_or_lets_people_in() {
+    let default = Allow::default();
+    for permission in crate::api::Permission::ALL {
+        let refusal = verdict(&default, &asking(&[permission.as_str()]));
+        match permission.as_str() {
+            "*" | "api-keys:read" | "api-keys:write" | "team:write" => {
+                let expected = format!("it does not allow {permission} (allow.permissions, by default)");
+                assert_eq!(refusal, Some(expected));
+            }
+            _ => assert_eq!(refusal, None, "{permission}"),
+        }
+    }
+    let mixed = verdict(&default, &asking(&["analytics:read", "api-keys:write", "team:write"]));
+    assert_eq!(mixed.unwrap(), "it does not allow api-keys:write, team:write (allow.permissions, by default)");
+    assert_eq!(verdict(&default, &asking_for(&[])), None, "for all websites");
+}
+
+#[test]
+fn where_permissions_are_named_just_those_are_allowed() {
+    let cases: [(&[&str], &[&str], Option<&str>); 8] = [
+        (&["analytics:read"], &["analytics:read"], None),
+        (&["analytics:read", "goals:read"], &["goals:read"], None),
+        (&["api-keys:write", "team:write"], &["api-keys:write", "team:write"], None),
+        (&["analytics:read"], &["analytics:read", "goals:read"], Some("goals:read")),
+        (&["analytics:read"], &["goals:read", "payments:read"], Some("goals:read, payments:read")),
+        (&["api-keys:write"], &["api-keys:read"], Some("api-keys:read")),
+        (&[], &["analytics:read"], Some("analytics:read")),
+        (&["analytics:read", "goals:read"], &["*"], Some("*")),
+    ];
+    for (allowed, asked, beyond) in cases {
+        let expected = beyond.map(|beyond| format!("it does not allow {beyond} (allow.permissions)"));
+        assert_eq!(verdict(&permissions(allowed), &asking(asked)), expected, "{asked:?} of {allowed:?}");
+    }
+}
+
+#[test]
+fn everything_needs_everything_to_be_allowed_and_then_all_else_is() {
+    let each: Vec<&str> = crate::api::Permission::ALL.iter().map(|p| p.as_str()).filter(|p| *p != "*").collect();
+    assert!(verdict(&permissions(&each), &asking(&["*"])).is_some(), "all 18 are less than what DataFast adds later");
+    for asked in each.into_iter().chain(["*"]) {
+        assert_eq!(verdict(&permissions(&["*"]), &asking(&[asked])), None, "{asked}");
+    }
+}
+
+#[test]
+fn where_websites_are_named_a_token_must_choose_among_them() {
+    let cases: [(&[&str], Option<&str>); 5] = [
+        (&[SHOP], None),
+        (&[SHOP, BLOG], None),
+        (&[], Some("a token must name its websites, and without any it is for all (allow.websiteIds)")),
+        (&["65f1c0ffee0123456789abcf"], Some("it does not allow website 65f1c0ffee0123456789abcf (allow.websiteIds)")),
+        (
+            &[SHOP, "65f1c0ffee0123456789abcf"],
+            Some("it does not allow website 65f1c0ffee0123456789abcf (allow.websiteIds)"),
+        ),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(verdict(&websites(&[SHOP, BLOG]), &asking_for(asked)).as_deref(), expected, "{asked:?}");
+    }
+    assert_eq!(verdict(&Allow::default(), &asking_for(&[SHOP])), None, "where none are named, any will do");
+}
+
+#[test]
+fn a_namespace_that_the_account_is_not_for_gets_nothing_of_it() {
+    let outside = Standing { is_outside: true, earlier: 0 };
+    let generous = permissions(&["*"]);
+    assert_eq!(generous.forbids(&scope(), outside).unwrap(), "it is not for this namespace (allow.namespaceSelector)");
+}
+
+#[test]
+fn the_first_of_a_namespace_are_allowed_and_no_more() {
+    let most = |most| Allow { most_per_namespace: most, ..Allow::default() };
+    let at = |earlier| Standing { earlier, ..Standing::default() };
+    for earlier in 0..3 {
+        assert_eq!(most(Some(3)).forbids(&scope(), at(earlier)), None);
+    }
+    for earlier in [3, 4, 100] {
+        let why = most(Some(3)).forbids(&scope(), at(earlier)).unwrap();
+        assert_eq!(why, "a namespace may have 3 tokens, and others were first (allow.maxTokensPerNamespace)");
+    }
+    assert_eq!(most(None).forbids(&scope(), at(1000)), None);
+}
+
+#[test]
+fn what_is_not_allowed_waits_for_a_person_and_names_the_rule() {
+    let cases: [(Scene, &str); 4] = [
+        (forbidden(Scene::new()), "it does not allow analytics:read (allow.permissions)"),
+        (Scene::new().change(|s| s.allow = Some(websites(&[SHOP]))), "allow.websiteIds"),
+        (
+            Scene::new().change(|s| (s.allow, s.standing.is_outside) = (Some(Allow::default()), true)),
+            "allow.namespaceSelector",
+        ),
+        (
+            Scene::new().change(|s| {
+                s.allow = Some(Allow { most_per_namespace: Some(1), ..Allow::default() });
+                s.standing.earlier = 1;
+            }),
+            "allow.maxTokensPerNamespace",
+        ),
+    ];
+    for (scene, words) in cases {
+        says_not_allowed(&scene, words);
+        let reason = scene.rests().verdict.reason;
+        assert!(reason.is_stalled() && reason.is_warning() && !reason.is_reconciling());
+    }
+}
+
+#[test]
+fn nothing_is_issued_adopted_proved_rotated_or_rewritten_against_the_rules() {
+    let asked = |scene: Scene| {
+        scene.change(|s| {
+            s.desired.requests.rotate = request("please");
+            s.desired.requests.revoke_now = request("leaked");
+            s.desired.rotation.every = Some(hours(1));
+        })
+    };
+    let room = |scene: Scene| asked(scene).change(|s| (s.free, s.desired.rotation.revoke_first) = (Some(0), true));
+    let scenes = [
+        ("new", Scene::new()),
+        ("recorded", Scene::recorded(Preflight::Unknown)),
+        ("ready to be sent", Scene::recorded(Preflight::Passed)),
+        ("secret deleted", Scene::secret_deleted()),
+        ("token deleted", Scene::token_deleted()),
+        ("token hidden", Scene::token_deleted().change(|s| s.local.proof = None)),
+        ("scope changed", Scene::in_sync().change(|s| s.desired.scope = wider_scope())),
+        ("asked for another", asked(Scene::in_sync())),
+        ("asked for another, without room", room(Scene::in_sync())),
+        (
+            "asked for another, without room, ready to be sent",
+            room(Scene::in_sync()).change(|s| {
+                s.log.0.push(attempt(2, now(), Cause::RotateRequested));
+                s.local.unsent = Some(unsent(2));
+            }),
+        ),
+        ("import", Scene::import().change(|s| s.has_finalizer = true)),
+        ("import, proven", Scene::import().change(|s| (s.has_finalizer, s.local.proof) = (true, Some(proof(7, true))))),
+        ("restored", Scene::restored()),
+        ("drifted", Scene::in_sync().change(|s| s.secret().drifted = true)),
+    ];
+    for (name, scene) in scenes {
+        let mut scene = scene;
+        scene.allow = Some(permissions(&["payments:read"]));
+        let verdict = scene.rests().verdict;
+        assert_eq!((verdict.reason, verdict.ready), (Reason::NotAllowed, false), "{name}");
+    }
+}
+
+#[test]
+fn it_is_said_before_anything_else_that_stands_in_the_way() {
+    let conflict = Scene::import().change(|s| s.secret().record.token_id = None);
+    let full = Scene::new().change(|s| s.free = Some(0));
+    let closed = Scene::new().change(|s| s.availability = Availability::Unavailable("503".into()));
+    for scene in [conflict, full, closed] {
+        says_not_allowed(&forbidden(scene), "allow.permissions");
+    }
+}
+
+#[test]
+fn before_it_is_known_what_an_account_allows_its_gate_says_what_is_the_case() {
+    let unseen = Scene::new().change(|s| (s.allow, s.availability) = (None, Availability::NotFound));
+    unseen.says(Reason::AccountNotFound, false, "no DataFastAccount");
+}
+
+#[test]
+fn what_was_issued_before_stays_with_its_key() {
+    let mut simulator = Simulator::new(forbidden(Scene::in_sync()).change(|s| {
+        s.desired.rotation.every = Some(hours(1));
+        s.desired.rotation.overlap = hours(1);
+    }));
+    for _ in 0..5 {
+        simulator.pass(hours(10));
+        assert_eq!(simulator.settle(), Reason::NotAllowed);
+    }
+    assert!(simulator.remote.contains_key(&id(1)));
+    assert_eq!((simulator.secrets_token(), simulator.scene.status.token_id), (Some(id(1)), Some(id(1))));
+    assert_eq!(simulator.causes, []);
+}
+
+#[test]
+fn what_was_begun_is_brought_to_its_end() {
+    assert!(matches!(forbidden(Scene::key_pending()).action(), Action::Swap { .. }), "a key in hand is delivered");
+    assert_eq!(forbidden(Scene::replaced(60)).action(), revoke(1, RevokeCause::Retired));
+    says_not_allowed(&forbidden(Scene::replaced(59)), "allow.permissions");
+    assert_eq!(forbidden(Scene::replaced(59)).rests().requeue.at, Some(later(1)), "its overlap goes on");
+    let restarting = Scene::in_sync().with_attempts(&[(1, A_DAY)]).change(|s| {
+        s.log.0[0].cause = Cause::KeyLost;
+        (s.desired.restarts, s.status.token_id) = (true, None);
+    });
+    assert!(matches!(forbidden(restarting).action(), Action::Restart { .. }), "its workloads get the new key");
+}
+
+#[test]
+fn lost_attempts_are_revoked_all_the_same() {
+    let lost = Scene::in_sync().with_attempts(&[(1, A_DAY), (2, 1)]).listing(&[token(1), token(2)]);
+    assert_eq!(forbidden(lost).action(), revoke(2, RevokeCause::LostAttempt));
+    let mut simulator = Simulator::new(forbidden(Scene::answer_lost()));
+    assert_eq!(simulator.settle(), Reason::NotAllowed);
+    assert!(simulator.own().is_empty(), "the token of an answer that was lost does not stay");
+    assert_eq!(simulator.causes, []);
+}
+
+#[test]
+fn deletion_expiry_and_suspension_work_as_ever() {
+    assert_eq!(forbidden(Scene::in_sync()).deleted().action(), revoke(1, RevokeCause::Deleted));
+    assert_eq!(forbidden(Scene::new()).deleted().action(), Action::Release);
+    let over = Scene::in_sync().change(|s| s.desired.expiry = Some(Expiry { created: ago(A_DAY), after: hours(24) }));
+    assert_eq!(forbidden(over).action(), revoke(1, RevokeCause::Expired));
+    let later = Scene::in_sync().change(|s| s.desired.expiry = Some(Expiry { created: ago(A_DAY), after: hours(25) }));
+    assert_eq!(forbidden(later).rests().requeue.at, Some(super::scenes::later(60)));
+    let suspended = Scene::in_sync().change(|s| s.desired.suspended = true);
+    forbidden(suspended).says(Reason::Suspended, true, "suspend");
+}
+
+#[test]
+fn once_it_is_allowed_again_it_goes_on() {
+    let mut simulator = Simulator::new(forbidden(Scene::new()));
+    assert_eq!(simulator.settle(), Reason::NotAllowed);
+    assert!(matches!(simulator.scene.secret, SecretView::Missing) && simulator.scene.log.0.is_empty());
+    simulator.scene.allow = Some(permissions(&["analytics:read"]));
+    assert_eq!(simulator.settle(), Reason::Issued);
+    assert_eq!(simulator.causes, [Cause::New]);
+
+    let rotate = |s: &mut Scene| s.desired.requests.rotate = request("please");
+    let mut simulator = Simulator::new(forbidden(Scene::in_sync().change(rotate)));
+    assert_eq!(simulator.settle(), Reason::NotAllowed);
+    assert!(!simulator.scene.status.ready);
+    simulator.scene.allow = None;
+    assert_eq!(simulator.settle(), Reason::Issued);
+    assert_eq!(simulator.causes, [Cause::RotateRequested], "and what was asked for meanwhile is served");
+    simulator.scene.allow = Some(permissions(&[]));
+    assert_eq!(simulator.settle(), Reason::NotAllowed);
+    simulator.scene.allow = Some(permissions(&["*"]));
+    assert_eq!(simulator.settle(), Reason::Issued);
+    assert_eq!(simulator.causes.len(), 1, "a token that is allowed again is ready as it is");
+}
+
+#[test]
+fn where_a_namespace_has_a_share_a_resource_has_one_former_token_at_most() {
+    let asked = |most_per_namespace| {
+        Scene::replaced(10).change(|s| {
+            s.allow = Some(Allow { most_per_namespace, ..Allow::default() });
+            s.desired.requests.rotate = request("again");
+        })
+    };
+    asked(None).records(Cause::RotateRequested);
+    let waits = asked(Some(1));
+    waits.says(Reason::WaitingForSlot, true, "allow.maxTokensPerNamespace");
+    assert_eq!(waits.rests().requeue.at, Some(later(50)), "when the former one goes");
+    waits.change(|s| s.desired.requests.revoke_now = request("leaked")).records(Cause::RevokeNow);
+}
+
+#[test]
+fn a_token_makes_no_room_for_one_that_is_not_allowed() {
+    let mut scene = Scene::secret_deleted();
+    scene.log.0.push(attempt(2, now(), Cause::KeyLost));
+    scene.local.unsent = Some(unsent(2));
+    (scene.free, scene.allow) = (Some(0), Some(Allow { permissions: Some(BTreeSet::new()), ..Allow::default() }));
+    scene.says(Reason::NotAllowed, false, "allow.permissions");
+}
