@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := .ci/run $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build tests/slow-machine $(addprefix tests/packaging/,generate check plane verdict apply operate)
+scripts := .ci/run .ci/release-notes $(addprefix deploy/image/,build enter rootfs) tests/control-plane/build tests/tools/build tests/slow-machine $(addprefix tests/packaging/,generate check plane verdict apply operate)
 version := $(shell sed -n '/^\[workspace.package\]/,$$ s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 is_released := grep -q '^\#\# \[$(version)\] - ' CHANGELOG.md
 IMAGE ?= datafast-operator:$(version)
