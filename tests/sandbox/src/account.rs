@@ -1,5 +1,6 @@
 //! An account as tests hold it.
 
+mod rate_window;
 mod website_keys;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Fault, FaultId};
 use crate::log::{LoggedRequest, Operation};
 use crate::permission::Scope;
+use crate::rate_window::{RateWindow, Spending};
 use crate::state::{AccountState, Limits, Shared, State, Token, mask};
 
 pub use website_keys::ForeignKey;
@@ -34,6 +36,8 @@ pub struct AccountOptions {
     pub token_limit: Option<usize>,
     /// Keys per website; none: as the sandbox has it.
     pub website_key_limit: Option<usize>,
+    /// Calls in a time; none: as the sandbox has it.
+    pub rate_window: Option<RateWindow>,
 }
 
 /// A website of an account.
@@ -110,11 +114,13 @@ impl Account {
             tokens: options.token_limit.unwrap_or(state.limits.tokens),
             website_keys: options.website_key_limit.unwrap_or(state.limits.website_keys),
         };
+        let window = options.rate_window.or(state.rate_window).map(Spending::new);
         // A second account of that name takes the place of the first: it starts afresh.
         state.accounts.retain(|account| account.name != name);
         state.accounts.push(AccountState {
             name: name.clone(),
             limits,
+            window,
             websites: options.websites,
             credential: credential.id.clone(),
             tokens: vec![credential],

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::account::{Account, AccountOptions, ForeignKey, ForeignToken, TokenView};
 use crate::fault::{Fault, FaultId};
 use crate::log::LoggedRequest;
+use crate::rate_window::{RateWindow, WindowView};
 use crate::state::Shared;
 
 type Control = State<Arc<Shared>>;
@@ -23,6 +24,7 @@ type Answer<T> = Result<Json<T>, (StatusCode, &'static str)>;
 const NO_ACCOUNT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such account\n");
 const NO_TOKEN: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such live token\n");
 const NO_KEY: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such live key of this website\n");
+const NO_WINDOW: (StatusCode, &str) = (StatusCode::NOT_FOUND, "the account has no rate window\n");
 const NO_FAULT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such fault\n");
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
@@ -37,6 +39,9 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/accounts/{account}/websites/{website}/keys/{id}", delete(delete_website_key))
         .route("/accounts/{account}/websites/{website}/keys/{id}/use", post(use_website_key))
         .route("/accounts/{account}/websites/{website}/keys/{id}/roll", post(roll_website_key))
+        .route("/accounts/{account}/window", get(window).put(set_window).delete(remove_window))
+        .route("/accounts/{account}/window/spend", post(spend))
+        .route("/accounts/{account}/window/reset", post(reset_window))
         .route("/faults", get(faults).post(set_fault).delete(clear_faults))
         .route("/faults/{id}", delete(clear_fault))
         .route("/faults/{id}/release", post(clear_fault))
@@ -159,6 +164,47 @@ async fn use_website_key(
 async fn roll_website_key(State(shared): Control, Path(key): Path<Key>) -> Answer<Value> {
     let key = find_key(&shared, &key)?.roll_behind_back(&key.2).ok_or(NO_KEY)?;
     Ok(Json(json!({ "key": key })))
+}
+
+async fn window(State(shared): Control, Path(account): Path<String>) -> Answer<Option<WindowView>> {
+    Ok(Json(find(&shared, &account)?.window()))
+}
+
+async fn set_window(
+    State(shared): Control,
+    Path(account): Path<String>,
+    Json(window): Json<RateWindow>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    find(&shared, &account)?.set_window(Some(window));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_window(
+    State(shared): Control,
+    Path(account): Path<String>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    find(&shared, &account)?.set_window(None);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Spend {
+    calls: u32,
+}
+
+async fn spend(
+    State(shared): Control,
+    Path(account): Path<String>,
+    Json(Spend { calls }): Json<Spend>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    if find(&shared, &account)?.spend(calls) { Ok(StatusCode::NO_CONTENT) } else { Err(NO_WINDOW) }
+}
+
+async fn reset_window(
+    State(shared): Control,
+    Path(account): Path<String>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    if find(&shared, &account)?.reset_window() { Ok(StatusCode::NO_CONTENT) } else { Err(NO_WINDOW) }
 }
 
 async fn faults(State(shared): Control) -> Json<Vec<Value>> {

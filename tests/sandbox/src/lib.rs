@@ -1,7 +1,8 @@
 //! DataFast's Account API over HTTP, in memory, with faults on demand: for demo and tests, in no shipped image.
 //!
 //! The API lives under [`BASE_PATH`] and keeps the documented rules: permissions and scope, the limits of tokens
-//! and of website keys, masked keys, who may delete what. One process serves several accounts; the bearer key tells which one is meant.
+//! and of website keys, masked keys, who may delete what. Where asked to, it counts calls in a rate window as the live
+//! API seems to ([`RateWindow`]). One process serves several accounts; the bearer key tells which one is meant.
 //!
 //! # In a Rust test
 //!
@@ -37,6 +38,11 @@
 //! | `DELETE /control/accounts/{account}/websites/{website}/keys/{id}` | | deletes a website key behind everybody's back |
 //! | `POST /control/accounts/{account}/websites/{website}/keys/{id}/use` | `{at?}` | sets `lastUsedAt` |
 //! | `POST /control/accounts/{account}/websites/{website}/keys/{id}/roll` | | rolls a website key behind everybody's back: `{key}` |
+//! | `GET /control/accounts/{account}/window` | | what is left of the rate window ([`WindowView`]); `null`: the account has none |
+//! | `PUT /control/accounts/{account}/window` | [`RateWindow`] | gives the account a rate window that nothing was spent of |
+//! | `DELETE /control/accounts/{account}/window` | | takes the rate window away |
+//! | `POST /control/accounts/{account}/window/spend` | `{calls}` | makes so many calls as another client of the account |
+//! | `POST /control/accounts/{account}/window/reset` | | ends the window that runs |
 //! | `POST /control/faults` | [`Fault`] | sets a fault: `{id}` |
 //! | `GET /control/faults`, `DELETE /control/faults` | | shows, clears all faults (held requests go on) |
 //! | `DELETE /control/faults/{id}` | | clears one fault; a hold releases its requests |
@@ -59,6 +65,7 @@ mod control;
 mod fault;
 mod log;
 mod permission;
+mod rate_window;
 mod state;
 
 use std::io;
@@ -73,6 +80,7 @@ pub use account::{Account, AccountOptions, ForeignKey, ForeignToken, TokenView, 
 pub use fault::{Fault, FaultBody, FaultId, Kind, Moment, RetryAfter, Wire};
 pub use log::{LoggedRequest, Operation};
 pub use permission::PERMISSIONS;
+pub use rate_window::{RateWindow, WindowView};
 
 use connection::{CuttableListener, Cutter};
 use state::{Limits, Shared};
@@ -95,6 +103,8 @@ pub struct Options {
     pub token_limit: usize,
     /// Keys per website, where the account does not say otherwise.
     pub website_key_limit: usize,
+    /// Calls in a time, where the account does not say otherwise; none: any number.
+    pub rate_window: Option<RateWindow>,
 }
 
 impl Default for Options {
@@ -103,6 +113,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token_limit: TOKEN_LIMIT,
             website_key_limit: WEBSITE_KEY_LIMIT,
+            rate_window: None,
         }
     }
 }
@@ -124,7 +135,7 @@ impl Sandbox {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let limits = Limits { tokens: options.token_limit, website_keys: options.website_key_limit };
-        let shared = Arc::new(Shared::new(limits));
+        let shared = Arc::new(Shared::new(limits, options.rate_window));
         let app = Router::new()
             .nest("/control", control::router())
             .fallback(api::handle)

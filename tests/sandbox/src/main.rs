@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use datafast_sandbox::{AccountOptions, Options, Sandbox, TOKEN_LIMIT, WEBSITE_KEY_LIMIT, Website};
+use datafast_sandbox::{AccountOptions, Options, RateWindow, Sandbox, TOKEN_LIMIT, WEBSITE_KEY_LIMIT, Website};
 use tracing_subscriber::EnvFilter;
 
 /// The variable with the first account's credential, for where there is no file.
@@ -14,9 +14,9 @@ const CREDENTIAL_VARIABLE: &str = "DATAFAST_SANDBOX_CREDENTIAL";
 
 /// DataFast's Account API in memory, with faults on demand, for demo and tests.
 ///
-/// The API is served under /api/v1/admin, the control endpoint (accounts, tokens, website keys, faults, request
-/// log; no authentication) under /control. The first line of standard output tells the address. A first account, named
-/// "default", is made where a credential is given; POST /control/accounts makes more.
+/// The API is served under /api/v1/admin, the control endpoint (accounts, tokens, website keys, rate windows, faults,
+/// request log; no authentication) under /control. The first line of standard output tells the address. A first
+/// account, named "default", is made where a credential is given; POST /control/accounts makes more.
 #[derive(Parser)]
 #[command(version, after_help = format!("Environment:\n  {CREDENTIAL_VARIABLE}  the first account's all-powerful dft_ token, where there is no --credential-file\n\nExample:\n  curl -X POST http://127.0.0.1:8089/control/accounts -H 'content-type: application/json' -d '{{}}'"))]
 struct Arguments {
@@ -32,6 +32,12 @@ struct Arguments {
     /// Keys per website.
     #[arg(long, env = "DATAFAST_SANDBOX_WEBSITE_KEY_LIMIT", default_value_t = WEBSITE_KEY_LIMIT)]
     website_key_limit: usize,
+    /// Calls per account in a rate window; without it, any number.
+    #[arg(long, env = "DATAFAST_SANDBOX_RATE_LIMIT", value_name = "CALLS")]
+    rate_limit: Option<u32>,
+    /// How many seconds a rate window is long.
+    #[arg(long, env = "DATAFAST_SANDBOX_RATE_WINDOW", value_name = "SECONDS", default_value_t = RateWindow::default().seconds)]
+    rate_window: u32,
     /// Listen on other addresses than loopback too, though everybody who reaches them can read every raw key.
     #[arg(long)]
     allow_remote: bool,
@@ -57,10 +63,12 @@ async fn run(arguments: Arguments) -> io::Result<()> {
         return Err(io::Error::other(message));
     }
     let credential = credential(&arguments)?;
+    let seconds = arguments.rate_window;
     let options = Options {
         listen: arguments.listen,
         token_limit: arguments.token_limit,
         website_key_limit: arguments.website_key_limit,
+        rate_window: arguments.rate_limit.map(|limit| RateWindow { limit, seconds, ..RateWindow::default() }),
     };
     let sandbox = Sandbox::start(options).await?;
     if let Some(credential) = credential {

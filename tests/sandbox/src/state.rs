@@ -10,6 +10,7 @@ use crate::account::Website;
 use crate::fault::Faults;
 use crate::log::Log;
 use crate::permission::Scope;
+use crate::rate_window::{RateWindow, Spending};
 
 /// The state, behind one lock that is never held across an await.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let state = State { limits, accounts: Vec::new(), faults: Faults::default(), log: Log::default() };
+    pub(crate) fn new(limits: Limits, rate_window: Option<RateWindow>) -> Self {
+        let state = State { limits, rate_window, accounts: Vec::new(), faults: Faults::default(), log: Log::default() };
         Self { state: Mutex::new(state) }
     }
 
@@ -42,6 +43,8 @@ pub(crate) struct Limits {
 pub(crate) struct State {
     /// Of accounts that do not say otherwise.
     pub(crate) limits: Limits,
+    /// Of accounts that do not say otherwise; none: any number of calls.
+    pub(crate) rate_window: Option<RateWindow>,
     pub(crate) accounts: Vec<AccountState>,
     pub(crate) faults: Faults,
     pub(crate) log: Log,
@@ -66,6 +69,8 @@ impl State {
 pub(crate) struct AccountState {
     pub(crate) name: String,
     pub(crate) limits: Limits,
+    /// None: any number of calls, and no header says otherwise.
+    pub(crate) window: Option<Spending>,
     pub(crate) websites: Vec<Website>,
     /// Every access token and every website key ever, oldest first.
     pub(crate) tokens: Vec<Token>,
@@ -201,6 +206,11 @@ pub(crate) fn mask(key: &str) -> String {
         (Some(head), Some(tail)) if key.len() >= 16 => format!("{head}...{tail}"),
         _ => "...".to_owned(),
     }
+}
+
+/// Since the epoch, as answers tell the end of a rate window.
+pub(crate) fn now_in_milliseconds() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// RFC 3339 with milliseconds and `Z`, as DataFast writes it.

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde_json::{Value, json};
 
 use crate::fault::{FaultBody, RetryAfter, Wire};
+use crate::rate_window::Quota;
 
 /// How often an endless body sends some bytes more.
 const DRIP: Duration = Duration::from_millis(50);
@@ -97,6 +98,32 @@ pub(super) fn rate_limited(retry_after: &RetryAfter) -> Response {
     };
     if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+/// The answer to a call beyond the limit of its account's rate window.
+pub(super) fn beyond_limit(quota: &Quota) -> Response {
+    let body = json!({
+        "error": "Rate limit exceeded",
+        "limit": quota.terms.limit,
+        "remaining": quota.remaining(),
+        "reset": quota.reset(),
+    });
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response();
+    if let Some(seconds) = quota.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Adds what every answer tells of the account's rate window.
+pub(super) fn with_quota(mut response: Response, quota: &Quota) -> Response {
+    if !quota.terms.without_headers {
+        let headers = response.headers_mut();
+        headers.insert("x-ratelimit-limit", quota.terms.limit.into());
+        headers.insert("x-ratelimit-remaining", quota.remaining().into());
+        headers.insert("x-ratelimit-reset", quota.reset().into());
     }
     response
 }

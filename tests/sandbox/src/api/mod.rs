@@ -21,7 +21,8 @@ use crate::connection::Cutter;
 use crate::fault::{Kind, Moment, Plan};
 use crate::log::{EntryId, LoggedRequest, Operation};
 use crate::permission::Scope;
-use crate::state::{AccountState, Shared, State, mask};
+use crate::rate_window::Quota;
+use crate::state::{AccountState, Shared, State, mask, now_in_milliseconds};
 
 use answer::{Answer, refuse};
 use call::Call;
@@ -68,15 +69,27 @@ pub(crate) async fn handle(
 
 async fn process(shared: Arc<Shared>, incoming: Incoming) -> Reply {
     let call = Call::of(&incoming.method, &incoming.path);
-    let (entry, plan) = begin(&mut shared.lock(), &incoming, &call);
+    let Begun { entry, quota, plan } = begin(&mut shared.lock(), &incoming, &call);
+    let reply = match &quota {
+        Some(quota) if quota.is_exceeded() => Reply::Answer(answer::beyond_limit(quota)),
+        _ => serve(&shared, &incoming, &call, entry, &plan).await,
+    };
+    match (reply, quota) {
+        (Reply::Answer(response), Some(quota)) => Reply::Answer(answer::with_quota(response, &quota)),
+        (reply, _) => reply,
+    }
+}
+
+/// Serves a request that its account's rate window lets pass.
+async fn serve(shared: &Shared, incoming: &Incoming, call: &Call, entry: EntryId, plan: &Plan) -> Reply {
     tokio::time::sleep(plan.latency).await;
-    wait_for_holds(&plan, Moment::Before).await;
+    wait_for_holds(plan, Moment::Before).await;
     if let Some((Moment::Before, kind)) = &plan.instead {
-        return replace(&shared, entry, kind);
+        return replace(shared, entry, kind);
     }
     let answer = {
         let mut state = shared.lock();
-        let answer = perform(&mut state, &incoming, &call, &plan);
+        let answer = perform(&mut state, incoming, call, plan);
         state.log.amend(entry, |request| {
             request.effect = answer.effect;
             request.token_id = answer.token_id.clone().or(request.token_id.take());
@@ -84,31 +97,46 @@ async fn process(shared: Arc<Shared>, incoming: Incoming) -> Reply {
         });
         answer
     };
-    wait_for_holds(&plan, Moment::After).await;
+    wait_for_holds(plan, Moment::After).await;
     if let Some((Moment::After, kind)) = &plan.instead {
-        return replace(&shared, entry, kind);
+        return replace(shared, entry, kind);
     }
     shared.lock().log.amend(entry, |request| request.status = Some(answer.status.as_u16()));
     Reply::Answer(answer.into_response(&plan.wire))
 }
 
-/// Writes the request into the log, and collects the faults that it meets.
-fn begin(state: &mut State, incoming: &Incoming, call: &Call) -> (EntryId, Plan) {
+/// A request that is in the log and counted.
+struct Begun {
+    entry: EntryId,
+    /// None: its account has no rate window, or its key is nobody's.
+    quota: Option<Quota>,
+    plan: Plan,
+}
+
+/// Spends a call of the account's rate window, writes the request into the log, and collects the faults that it meets.
+fn begin(state: &mut State, incoming: &Incoming, call: &Call) -> Begun {
     let account = incoming.bearer.as_deref().and_then(|key| state.account_of(key)).map(|account| account.name.clone());
-    let plan = state.faults.meet(call.operation().unwrap_or(Operation::Any), account.as_deref(), call.website());
+    let window = account.as_deref().and_then(|name| state.account_mut(name)?.window.as_mut());
+    let quota = window.map(|window| window.take(now_in_milliseconds()));
+    let refused = quota.as_ref().is_some_and(Quota::is_exceeded);
+    let plan = if refused {
+        Plan::default()
+    } else {
+        state.faults.meet(call.operation().unwrap_or(Operation::Any), account.as_deref(), call.website())
+    };
     let entry = state.log.add(LoggedRequest {
         at: Timestamp::now(),
         account,
         operation: call.operation(),
         method: incoming.method.to_string(),
         path: incoming.path.clone(),
-        status: None,
+        status: refused.then_some(StatusCode::TOO_MANY_REQUESTS.as_u16()),
         effect: false,
         name: call.asked_name(&incoming.body),
         token_id: call.token_id().map(str::to_owned),
         bearer: incoming.bearer.as_deref().map(mask),
     });
-    (entry, plan)
+    Begun { entry, quota, plan }
 }
 
 async fn wait_for_holds(plan: &Plan, moment: Moment) {

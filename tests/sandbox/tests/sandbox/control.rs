@@ -123,6 +123,35 @@ async fn faults_are_set_shown_and_cleared_over_http() {
 }
 
 #[tokio::test]
+async fn a_rate_window_is_set_spent_and_ended_over_http() {
+    let world = World::new().await;
+    let window = "/accounts/account-1/window";
+    assert_eq!(control(&world, Method::GET, window, None).await, json!(null));
+    let spend = world.http.post(format!("{}{window}/spend", world.sandbox.control_url()));
+    assert_eq!(world.status(spend.json(&json!({ "calls": 1 }))).await, 404, "there is nothing to spend from");
+    let reset = world.http.post(format!("{}{window}/reset", world.sandbox.control_url()));
+    assert_eq!(world.status(reset).await, 404);
+
+    let terms = json!({ "limit": 3, "seconds": 3600, "resetInSeconds": true, "retryAfter": true });
+    control(&world, Method::PUT, window, Some(terms)).await;
+    let fresh = json!({ "limit": 3, "remaining": 3, "reset": null });
+    assert_eq!(control(&world, Method::GET, window, None).await, fresh);
+    control(&world, Method::POST, &format!("{window}/spend"), Some(json!({ "calls": 3 }))).await;
+    let shown = control(&world, Method::GET, window, None).await;
+    assert_eq!((&shown["remaining"], shown["reset"].is_i64()), (&json!(0), true));
+    let refused = world.list().send().await.unwrap();
+    assert!(refused.status() == 429 && refused.headers().contains_key("retry-after"));
+    control(&world, Method::POST, &format!("{window}/reset"), None).await;
+    assert_eq!(world.status(world.list()).await, 200);
+    control(&world, Method::DELETE, window, None).await;
+    assert_eq!(control(&world, Method::GET, window, None).await, json!(null));
+
+    let options = json!({ "name": "b", "rateWindow": { "limit": 7 } });
+    control(&world, Method::POST, "/accounts", Some(options)).await;
+    assert_eq!(control(&world, Method::GET, "/accounts/b/window", None).await["limit"], 7);
+}
+
+#[tokio::test]
 async fn the_log_tells_what_came_in_and_what_it_did() {
     let world = World::new().await;
     let created = world.created().await;

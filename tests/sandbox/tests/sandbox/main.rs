@@ -3,6 +3,7 @@
 
 mod control;
 mod faults;
+mod rate_window;
 mod rules;
 mod website_key_faults;
 mod website_keys;
