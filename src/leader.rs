@@ -87,6 +87,12 @@ impl Candidate {
         Self { api, identity, duration, seen: None, ours: None, failures: Failures::default() }
     }
 
+    /// The same, with requests of its own.
+    #[must_use]
+    pub fn by(self, api: Api<Lease>) -> Self {
+        Self { api, ..self }
+    }
+
     fn retry(&self) -> Duration {
         self.duration / 5
     }

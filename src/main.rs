@@ -15,7 +15,9 @@ use datafast_operator::controller::{self, Settings};
 use datafast_operator::leader::{Candidate, Leadership};
 use datafast_operator::telemetry::{self, Health, LogFormat, Metrics, millis};
 use kube::{Api, Client, Config};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Manages the access tokens of DataFast as Kubernetes resources.
@@ -142,13 +144,23 @@ fn write_crds(directory: Option<PathBuf>) -> Outcome {
 }
 
 fn start(run: Run) -> Outcome {
+    let undumped = forbid_core_dumps();
     let traces = telemetry::start(run.log_format.unwrap_or_else(LogFormat::fitting));
+    if let Err(error) = undumped {
+        tracing::warn!(%error, "core dumps could not be turned off: one would hold keys");
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(operate(run));
     // A look-up of a name that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     traces.finish(Duration::from_secs(1));
     outcome
+}
+
+/// A core dump would hold whatever is in memory, keys among it. For good: the hard limit goes as well.
+fn forbid_core_dumps() -> std::io::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    Ok(setrlimit(Resource::Core, none)?)
 }
 
 async fn operate(run: Run) -> Outcome {
@@ -163,7 +175,7 @@ async fn operate(run: Run) -> Outcome {
     let mut config = Config::infer().await?;
     // Its retries answer a 409 to the echo of one's own success; here each failed reconcile is tried again as a whole.
     config.default_retry = false;
-    let client = Client::try_from(config)?;
+    let client = Client::try_from(config.clone())?;
     let settings = settings(&run);
     if run.horizon < Duration::from_secs(60) {
         tracing::warn!(
@@ -189,7 +201,12 @@ async fn operate(run: Run) -> Outcome {
     };
     metrics.leads(true);
     let release = CancellationToken::new();
-    let holding = holding.map(|(candidate, leadership)| tokio::spawn(candidate.hold(leadership, release.clone())));
+    let holding = match holding {
+        Some((candidate, leadership)) => {
+            Some(hold(config, &settings.namespace, candidate, leadership, release.clone())?)
+        }
+        None => None,
+    };
     let outcome = controller::run(client, settings, metrics, health, leadership, stop).await;
     // Only now is nothing left to do for which the lease is needed.
     release.cancel();
@@ -199,6 +216,30 @@ async fn operate(run: Run) -> Outcome {
     outcome?;
     tracing::info!("shut down cleanly");
     Ok(())
+}
+
+/// Renews the lease on a thread and a connection of its own: however much there is to do, it does not keep the leader from
+/// that. What is returned ends with it.
+fn hold(
+    config: Config,
+    namespace: &str,
+    candidate: Candidate,
+    leadership: Leadership,
+    release: CancellationToken,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let namespace = namespace.to_owned();
+    let renew = async move {
+        match Client::try_from(config) {
+            Ok(client) => candidate.by(Api::namespaced(client, &namespace)).hold(leadership, release).await,
+            // Without it the process ends when the lease does.
+            Err(error) => tracing::error!(%error, "the lease can't be renewed"),
+        }
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("lease".to_owned()).spawn(move || runtime.block_on(renew))?;
+    Ok(end)
 }
 
 fn settings(run: &Run) -> Settings {

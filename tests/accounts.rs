@@ -1,9 +1,10 @@
 //! The account resource: its credential, its slots, and what its resources hear of them.
 
+use data_encoding::BASE64;
 use datafast_harness::{condition, eventually};
 use datafast_operator::api::TokenCounts;
-use datafast_sandbox::{AccountOptions, ForeignToken};
-use kube::api::DeleteParams;
+use datafast_sandbox::{AccountOptions, Fault, FaultBody, ForeignToken, Kind, Operation};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::world::{Plane, Setup, WAIT, World, start};
@@ -88,6 +89,68 @@ async fn an_empty_credential_is_none() {
 #[tokio::test]
 async fn what_cannot_be_a_credential_is_never_sent() {
     is_no_credential("two words", "CredentialsNotFound").await;
+}
+
+/// As people make Secrets.
+#[tokio::test]
+async fn white_space_around_a_credential_is_no_part_of_it() {
+    let around = [("", "\n"), ("", "\r\n"), ("\u{feff}", "\r\n"), (" ", "\t")];
+    futures::future::join_all(around.map(|(before, after)| async move {
+        let w = World::with(Setup { credential: Some("dft_nobody"), ..Setup::default() }).await;
+        w.set_credential(&format!("{before}{}{after}", w.account.credential())).await;
+        w.account_says("Connected").await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_credential_that_is_no_token_alone_is_never_sent_and_named_by_what_it_is() {
+    let w = World::new().await;
+    let token = w.account.credential();
+    w.account_says("Connected").await;
+    for (entry, words) in [
+        (format!("'{token}'").into_bytes(), "is in quotes"),
+        (format!("TOKEN={token}\n").into_bytes(), "holds a line NAME=token of a .env file"),
+        (BASE64.encode(token.as_bytes()).into_bytes(), "is base64 of a token: put the token itself into stringData"),
+        (format!("Bearer {token}").into_bytes(), "holds more than a token"),
+        (utf_16(&token), "holds UTF-16 text: save it as plain ASCII"),
+        (Vec::new(), "is empty: put the token there"),
+    ] {
+        let patch = json!({ "data": { "token": BASE64.encode(&entry) } });
+        w.credentials().patch(&w.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let ready = eventually(words, WAIT, || async {
+            let ready = w.account_says("CredentialsNotFound").await;
+            if ready.message.contains(words) { Ok(ready) } else { Err(ready) }
+        })
+        .await;
+        assert!(ready.message.contains(&w.name) && ready.message.contains("\"token\""), "{ready:?}");
+        assert!(!ready.message.contains(&token), "{ready:?}");
+    }
+    let mask = w.live_tokens()[0].display_key.clone();
+    assert!(w.requests().iter().all(|request| request.bearer.as_ref() == Some(&mask)), "nothing else was sent");
+    w.set_credential(&token).await;
+    w.account_says("Connected").await;
+}
+
+/// As PowerShell writes a file.
+fn utf_16(text: &str) -> Vec<u8> {
+    let marked = format!("\u{feff}{text}\r\n");
+    marked.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// What stands in between may ask for a password of its own: that says nothing of the credential.
+#[tokio::test]
+async fn a_gateway_that_lets_nobody_through_rejects_no_credential() {
+    let w = World::new().await;
+    w.apply("agent", permissions()).await;
+    w.issued("agent").await;
+    w.set_fault(Fault::new(Operation::Any, Kind::Status { status: 401, body: FaultBody::Html }));
+    let ready = w.account_says("ApiUnavailable").await;
+    assert!(ready.message.contains("401") && ready.message.contains("proxy"), "{ready:?}");
+    assert!(condition(&w.account_resource().await, "Stalled").is_none_or(|stalled| stalled.status == "False"));
+    w.account.clear_faults();
+    w.account_says("Connected").await;
+    w.issued_alone("agent").await;
 }
 
 #[tokio::test]

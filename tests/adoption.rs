@@ -1,5 +1,6 @@
 //! Import: a Secret that names a token is taken over instead of issuing, if the token is rightly its own.
 
+use data_encoding::BASE64;
 use datafast_harness::{condition, wait_gone};
 use datafast_operator::api::names;
 use k8s_openapi::api::core::v1::Secret;
@@ -42,6 +43,27 @@ async fn a_token_of_any_scope_can_prove_itself(#[values(AccessToken, WebsiteKey)
     w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": key })).await;
     w.apply("agent", json!({ "permissions": ["goals:read"] })).await;
     assert_eq!(w.issued("agent").await.token.id, id);
+    assert_eq!(w.posts(), 0);
+}
+
+/// As people make Secrets: from files that end in a line break, that an editor of Windows has written, and so on.
+#[rstest]
+#[tokio::test]
+async fn white_space_around_a_key_is_no_part_of_it(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+    #[values(("", "\n"), ("", "\r\n"), ("\u{feff}", "\r\n"), ("  ", " \t"))] (before, after): (&str, &str),
+) {
+    let w = World::of(kind).await;
+    let (id, key) = w.made_by_hand(&["analytics:read"]);
+    let entry = format!("{before}{key}{after}");
+    w.create_secret("agent", json!({ names::TOKEN_ID: id }), json!({ "token": entry })).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": { "data": { "env": "T=$(TOKEN)" } } })).await;
+    let issued = w.issued("agent").await;
+    assert_eq!((&issued.token.id, &issued.token.key), (&id, &key));
+    assert_eq!(text_in(&issued.secret, "token"), key, "consumers get it as it is");
+    assert_eq!(text_in(&issued.secret, "env"), format!("T={key}"));
+    w.polls(1).await;
+    assert_eq!(w.issued("agent").await.secret, issued.secret, "it has come to rest");
     assert_eq!(w.posts(), 0);
 }
 
@@ -100,6 +122,30 @@ async fn an_entry_without_a_key_is_not_taken_over(#[values(AccessToken, WebsiteK
     let w = World::of(kind).await;
     let (id, key) = w.made_by_hand(&["analytics:read"]);
     is_refused(&w, &id, json!({ "other": key }), "token").await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_key_alone_is_refused_by_what_it_is() {
+    type Entry = (fn(&str) -> String, &'static str);
+    let entries: [Entry; 6] = [
+        (|key| format!("\"{key}\""), "is in quotes"),
+        (|key| format!("export DATAFAST_TOKEN=\"{key}\"\n"), "holds a line NAME=token of a .env file"),
+        (|key| BASE64.encode(key.as_bytes()), "is base64 of a token: put the token itself into stringData"),
+        (|key| format!("{key}\n{key}\n"), "holds more than a token"),
+        (|_| " \n".to_owned(), "is empty"),
+        (
+            |key| key.chars().flat_map(|character| [character, '\0']).collect(),
+            "holds UTF-16 text: save it as plain ASCII",
+        ),
+    ];
+    let refusals = entries.map(|(entry, words)| async move {
+        let w = World::new().await;
+        let (id, key) = w.made_by_hand(&["analytics:read"]);
+        is_refused(&w, &id, json!({ "token": entry(&key) }), words).await;
+        let resource = serde_json::to_string(&w.resource("agent").await).unwrap();
+        assert!(!resource.contains(&key) && !resource.contains(&BASE64.encode(key.as_bytes())), "{resource}");
+    });
+    futures::future::join_all(refusals).await;
 }
 
 #[rstest]

@@ -118,6 +118,50 @@ async fn what_git_changes_is_done_without_a_conflict(#[values(AccessToken, Websi
     assert_eq!(w.posts(), 3);
 }
 
+/// By hand with `kubectl apply` or `kubectl edit`; then the tool applies what is in git, as it was.
+#[rstest]
+#[tokio::test]
+async fn what_somebody_added_to_a_list_by_hand_goes_when_git_applies_it_again(#[values(false, true)] edits: bool) {
+    const SITE: &str = "65f1c0ffee0123456789abcd";
+    const OTHER_SITE: &str = "65f1c0ffee0123456789ffff";
+    let w = World::new().await;
+    let as_in_git = w.manifest("agent", json!({ "permissions": ["analytics:read"], "websiteIds": [SITE] }));
+    let force = |manager: &str| PatchParams::apply(manager).force();
+    sync(&w.objects(), &as_in_git).await;
+    w.issued("agent").await;
+
+    let more = json!({ "permissions": ["goals:write", "analytics:read"], "websiteIds": [SITE, OTHER_SITE] });
+    let by_hand = match edits {
+        true => w.objects().patch("agent", &PatchParams::default(), &Patch::Merge(json!({ "spec": more }))).await,
+        false => {
+            let manifest = w.manifest("agent", more);
+            w.objects().patch("agent", &force("kubectl"), &Patch::Apply(&manifest)).await
+        }
+    };
+    assert_eq!(by_hand.unwrap().data["spec"]["permissions"], json!(["goals:write", "analytics:read"]));
+    let synced = w.objects().patch("agent", &force("argocd-controller"), &Patch::Apply(&as_in_git)).await.unwrap();
+    assert_eq!(synced.data["spec"], as_in_git["spec"]);
+    let issued = w.issued("agent").await;
+    assert_eq!(
+        (issued.token.permissions, issued.token.website_ids),
+        (vec!["analytics:read".into()], vec![SITE.into()])
+    );
+
+    let git = json!({ "permissions": ["analytics:read"], "websiteIds": [SITE], "deletionPolicies": ["Revoke"] });
+    w.set_account(json!({ "allow": git })).await;
+    let more = json!({
+        "permissions": ["*", "analytics:read"],
+        "websiteIds": [OTHER_SITE, SITE],
+        "deletionPolicies": ["Retain", "Revoke"],
+    });
+    let patch = Patch::Merge(json!({ "spec": { "allow": more } }));
+    w.accounts().patch(&w.name, &PatchParams::default(), &patch).await.unwrap();
+    let synced = serde_json::to_value(w.set_account(json!({ "allow": git })).await.spec.allow).unwrap();
+    for list in ["permissions", "websiteIds", "deletionPolicies"] {
+        assert_eq!(synced[list], git[list], "{list}");
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn the_operator_owns_no_field_that_is_in_git(#[values(AccessToken, WebsiteKey)] kind: Subject) {

@@ -46,6 +46,35 @@ async fn a_wrong_manifest_is_refused_with_a_message_that_helps() {
     assert!(tried > 50, "only {tried} documents were found");
 }
 
+/// A rule that compared each with each at too high a cost would refuse what the schema takes.
+#[tokio::test]
+async fn what_is_as_large_as_the_schema_takes_is_accepted_and_judged() {
+    let w = World::new().await;
+    let with = async |spec: Value| {
+        let manifest = serde_json::from_value(w.manifest("large", spec)).unwrap();
+        try_out(&w.client, &w.namespace, manifest).await
+    };
+    let permissions = || json!(["analytics:read"]);
+    let mut websites: Vec<String> = (0..256).map(|n| format!("65f1c0ffee0123456789{n:04x}")).collect();
+    with(json!({ "permissions": permissions(), "websiteIds": websites })).await.unwrap();
+    websites[0] = websites[255].clone();
+    let refusal = server_error(with(json!({ "permissions": permissions(), "websiteIds": websites })).await);
+    let message = "websiteIds must not name 65f1c0ffee012345678900ff twice: leave one of them out";
+    assert!(refusal.message.contains(message), "{}", refusal.message);
+
+    let entries = |last: usize| -> Value {
+        let length = |n| if n == 31 { last } else { 2000 };
+        (0..32).map(|n| (format!("entry-{n:02}"), json!("é".repeat(length(n) / 2)))).collect()
+    };
+    // With eight bytes for each name.
+    let rest = 64 * 1024 - 31 * 2000 - 32 * 8;
+    with(json!({ "permissions": permissions(), "secret": { "data": entries(rest) } })).await.unwrap();
+    let refused = with(json!({ "permissions": permissions(), "secret": { "data": entries(rest + 2) } })).await;
+    let refusal = server_error(refused);
+    let message = "secret.labels, secret.annotations and secret.data may have 64 KiB";
+    assert!(refusal.message.contains(message), "{}", refusal.message);
+}
+
 #[tokio::test]
 async fn the_samples_are_accepted() {
     let w = World::new().await;

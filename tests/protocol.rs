@@ -417,6 +417,7 @@ impl Protocol {
                 owner: SecretOwner::This,
                 record: secret.record.clone(),
                 key: Some(raw_key(secret.key)),
+                flaw: None,
                 drifted: false,
             })
         });
@@ -456,7 +457,8 @@ impl Protocol {
             account: AccountView {
                 availability: Availability::Open,
                 snapshot: Some(&snapshot),
-                slots: Some(Slots { free, others: Vec::new() }),
+                slots: Some(Slots { free, ..Slots::default() }),
+                window: None,
                 allow: None,
                 standing: Standing::default(),
             },

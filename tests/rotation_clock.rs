@@ -29,7 +29,9 @@ fn issued_at(issued: &Issued) -> Timestamp {
 
 #[rstest]
 #[tokio::test]
-async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+async fn a_key_gets_no_older_than_every_and_is_replaced_at_most_a_twentieth_sooner(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
     let w = Clocked::of(kind).await;
     let rotation = json!({ "every": "1h", "overlap": "30m" });
     let others = ["b", "c", "d"];
@@ -44,7 +46,7 @@ async fn a_rotation_is_due_after_every_and_at_most_a_twentieth_more(#[values(Acc
         waits.push(next_rotation(&other).duration_since(issued_at(&other)));
         w.delete(name).await;
     }
-    assert!(waits.iter().all(|wait| (HOUR..=HOUR + MINUTE * 3).contains(wait)), "{waits:?}");
+    assert!(waits.iter().all(|wait| (HOUR - MINUTE * 3..=HOUR).contains(wait)), "{waits:?}");
     assert!(waits.iter().any(|wait| *wait != waits[0]), "created together, replaced together: {waits:?}");
     for name in others {
         wait_gone(&w.objects(), name, WAIT).await;
@@ -118,7 +120,7 @@ async fn another_interval_counts_for_the_token_at_hand(#[values(AccessToken, Web
     let w = Clocked::of(kind).await;
     w.apply("agent", json!({ "permissions": ["analytics:read"], "rotation": { "every": "48h" } })).await;
     let first = w.issued("agent").await;
-    assert!(next_rotation(&first) >= issued_at(&first) + HOUR * 48);
+    assert!(next_rotation(&first) >= issued_at(&first) + HOUR * 45);
     w.advance(HOUR * 3);
     w.patch_spec("agent", json!({ "rotation": { "every": "2h" } })).await;
     w.renewed("agent", &first).await;

@@ -3,17 +3,25 @@
 use std::fs;
 
 use data_encoding::BASE64;
-use datafast_harness::wait_gone;
+use datafast_harness::{apply_yaml, eventually, wait_gone};
 use datafast_operator::api::{DataFastAccessToken, DataFastAccount};
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation, Wire};
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use rstest::rstest;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
     traces::{Collector, start_traced},
-    world::{Plane, Setup, WAIT, World, sandbox, shared_get},
+    world::{
+        Plane, Setup,
+        Subject::{self, AccessToken, WebsiteKey},
+        WAIT, World, sandbox, shared_get, shared_operator, text_in,
+    },
 };
 
 /// Everything in the cluster of one kind, as text.
@@ -103,6 +111,95 @@ async fn raw_keys_are_nowhere_but_in_secrets() {
     }
     let tokens: usize = sandbox().accounts().iter().map(|account| account.tokens().len()).sum();
     println!("looked for {tokens} keys in {} places", places.len());
+}
+
+/// Only what is masked is shown, whatever DataFast says.
+#[rstest]
+#[tokio::test]
+async fn a_masked_key_that_masks_nothing_is_not_shown(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
+    w.set_fault(Fault::new(Operation::Any, Kind::Wire { wire: Wire::Unmasked }));
+    let secret = json!({ "data": { "shown": "$(DISPLAY_KEY)" } });
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": secret })).await;
+    let first = w.issued("agent").await;
+    w.apply("agent", json!({ "permissions": ["goals:read"], "secret": secret })).await;
+    let second = w.renewed("agent", &first).await;
+    w.polls(2).await;
+    let issued = w.issued("agent").await;
+    assert_eq!(issued.secret, second.secret, "it has come to rest");
+    assert_eq!(text_in(&issued.secret, "shown"), issued.token.display_key);
+    let status = issued.resource.status.clone().unwrap();
+    assert_eq!(status.display_key.as_ref(), Some(&issued.token.display_key));
+    assert_eq!(status.retiring[0].display_key.as_ref(), Some(&first.token.display_key));
+    let all = serde_json::to_string(&(issued.resource, w.account_resource().await)).unwrap();
+    assert_eq!(raw_key(&all), None);
+}
+
+/// Refuses every Secret of a namespace that is not just tried, and quotes its key and an entry made from it.
+async fn refuse_with_quotes(w: &World) {
+    let namespace = &w.namespace;
+    let quoted = "'refused: ' + string(object.data['token']) + '; ' + string(object.data['env'])";
+    let policy = format!(
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{ name: quotes-in-{namespace} }}
+spec:
+  matchConstraints:
+    namespaceSelector: {{ matchLabels: {{ kubernetes.io/metadata.name: {namespace} }} }}
+    resourceRules: [{{ apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [secrets] }}]
+  validations: [{{ expression: request.dryRun, message: refused, messageExpression: "{quoted}" }}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{ name: quotes-in-{namespace} }}
+spec: {{ policyName: quotes-in-{namespace}, validationActions: [Deny] }}
+"#
+    );
+    apply_yaml(&w.client, "test", "", &policy).await.unwrap();
+    let secret = json!({ "metadata": { "name": "probe" }, "stringData": { "token": "sesame", "env": "T=sesame" } });
+    let secret = serde_json::from_value(secret).unwrap();
+    let quoted = eventually("the policy is in force", WAIT, || async {
+        let refusal = w.secrets().create(&PostParams::default(), &secret).await.err();
+        let _ = w.secrets().delete("probe", &DeleteParams::default()).await;
+        refusal
+    })
+    .await
+    .to_string();
+    for quote in ["sesame", "T=sesame"] {
+        assert!(
+            quoted.contains(quote) || quoted.contains(&BASE64.encode(quote.as_bytes())),
+            "{quote} is not in {quoted}"
+        );
+    }
+}
+
+/// An admission policy that quotes what it refuses.
+#[tokio::test]
+async fn a_refusal_that_quotes_the_secret_shows_no_key() {
+    let w = World::new().await;
+    refuse_with_quotes(&w).await;
+    let secret = json!({ "data": { "env": "DATAFAST_TOKEN=$(TOKEN)" } });
+    w.apply("agent", json!({ "permissions": ["analytics:read"], "secret": secret })).await;
+    let ready = w.says("agent", "SecretWriteRefused").await;
+    assert!(ready.message.contains("refused: ") && ready.message.contains("[redacted]"), "{ready:?}");
+    let token = w.issued_tokens().remove(0);
+    let events = serde_json::to_string(&w.events("agent").await).unwrap();
+    let resource = serde_json::to_string(&w.resource("agent").await).unwrap();
+    for text in [&ready.message, &events, &resource] {
+        assert_eq!(raw_key(text), None);
+        for hidden in [token.key.clone(), format!("DATAFAST_TOKEN={}", token.key)] {
+            assert!(!text.contains(&hidden) && !text.contains(&BASE64.encode(hidden.as_bytes())), "{text}");
+        }
+    }
+}
+
+/// A core dump would hold whatever the operator has in memory.
+#[tokio::test]
+async fn the_operator_leaves_no_core_dump() {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", shared_operator().await.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "soft and hard: {core}");
 }
 
 /// Traces leave the cluster more often than logs do.

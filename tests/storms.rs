@@ -102,11 +102,16 @@ fn storms() -> [Storm; 5] {
             ..storm("429, Retry-After", limited(RetryAfter::Seconds(RETRY_AFTER)), "RateLimited")
         },
         storm("429", limited(RetryAfter::None), "RateLimited"),
-        storm("503", vec![any(broken)], "ApiUnavailable"),
-        storm("cut connections", vec![slow, lost, any(Kind::Drop)], "ApiUnavailable"),
+        Storm { pauses: own_first(), ..storm("503", vec![any(broken)], "ApiUnavailable") },
+        Storm { pauses: own_first(), ..storm("cut connections", vec![slow, lost, any(Kind::Drop)], "ApiUnavailable") },
         // No request has failed yet: its answer may still come.
         storm("no answer", vec![any(Kind::Hang)], "Issuing"),
     ]
+}
+
+/// The first failure may be that request's alone: the list that comes at once tells that it is not.
+fn own_first() -> Vec<u64> {
+    std::iter::once(0).chain(doubling()).collect()
 }
 
 impl Storm {
@@ -253,16 +258,17 @@ async fn requests_that_fail_together_are_one_failure() {
     let hold = under_way_together(&w, Kind::Status { status: 503, body: FaultBody::Html }).await;
     let released = Timestamp::now();
     w.account.release(hold);
-    let again = eventually("the account is asked again", WAIT, || async {
-        let requests = w.requests();
-        requests.into_iter().find(|request| request.at > released)
+    let again = eventually("the account is listed again", WAIT, || async {
+        let is_list = |request: &LoggedRequest| request.operation == Some(Operation::ListAccessTokens);
+        w.requests().into_iter().find(|request| request.at > released && is_list(request))
     })
     .await;
-    assert_eq!(again.operation, Some(Operation::ListAccessTokens));
     let pause = again.at.duration_since(released);
     assert!(pause < seconds(1 << (AT_ONCE - 1)), "a first pause of {pause:#}");
     all_issued(&w).await;
-    assert_eq!(w.posts(), (EACH + AT_ONCE) as u64);
+    // The first failure may be that request's alone: until the second one, one more is sent.
+    let posts = w.posts();
+    assert!((EACH + AT_ONCE..=EACH + AT_ONCE + 1).contains(&(posts as usize)), "{posts}");
 }
 
 /// One, then two, then four at once.

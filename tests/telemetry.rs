@@ -125,7 +125,7 @@ async fn what_resources_say_is_counted() {
         let counts = (said("Issued", "true"), said("NotAllowed", "false"));
         let in_use = sum(&now, "datafast_old_tokens_in_use", &[account]);
         let next = sum(&now, "datafast_next_rotation_timestamp_seconds", &[account]);
-        let is_there = counts == (1.0, 1.0) && in_use == 1.0 && next > issued_after(720);
+        let is_there = counts == (1.0, 1.0) && in_use == 1.0 && next > issued_after(684) && next < issued_after(721);
         let of_nobody = sum(&now, "datafast_resources", &[("account", ""), ("reason", "AccountNotFound")]);
         if is_there && of_nobody >= 1.0 { Ok(()) } else { Err(text) }
     })

@@ -2,7 +2,7 @@
 
 use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::names;
-use datafast_sandbox::{Fault, Kind, LoggedRequest, Operation};
+use datafast_sandbox::{Fault, FaultBody, Kind, LoggedRequest, Operation};
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use rstest::rstest;
@@ -189,6 +189,26 @@ async fn tokens_that_another_credential_cannot_see_are_not_replaced(#[values(Acc
         assert_eq!(w.issued(&name).await.secret, before.secret);
     }
     assert_eq!((w.posts(), w.deletes()), (4, 0));
+}
+
+/// Only DataFast itself can say that it does not know a key.
+#[tokio::test]
+async fn a_gateway_that_answers_401_to_a_key_does_not_have_it_replaced() {
+    let w = Clocked::new().await;
+    let before = settled(&w, &["only"]).await;
+    let page = Kind::Status { status: 401, body: FaultBody::Html };
+    w.set_fault(Fault::new(Operation::GetAccount, page));
+    w.set_credential(&successor(&w)).await;
+    let ready = w.says("only", "ApiUnavailable").await;
+    assert!(ready.status == "True" && ready.message.contains("401"), "{ready:?}");
+    w.polls(2).await;
+    assert_eq!(w.secret("only").await, before[0].secret);
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
+    w.account.clear_faults();
+    w.set_fault(Fault::new(Operation::ListAccessTokens, Kind::ListOwn));
+    w.advance(SignedDuration::from_mins(11));
+    w.list().await;
+    works_unseen(&w, &before[0]).await;
 }
 
 /// What is too little for the account to tell is still found out for the resource.

@@ -1,6 +1,6 @@
 //! What website keys have of their own: a list and ten slots for each website, and `Roll`.
 
-use datafast_harness::{eventually, server_error, wait_gone};
+use datafast_harness::{condition, eventually, server_error, wait_gone};
 use datafast_operator::api::names;
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, ForeignKey, Kind, LoggedRequest, Operation, Website};
 use futures::future::join_all;
@@ -10,7 +10,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{HORIZON, Issued, Plane, Setup, Subject, WAIT, WEBSITE, World, apply, start, text_in};
 
@@ -317,11 +317,60 @@ async fn a_website_that_datafast_does_not_know_is_told_and_lets_go_when_asked() 
     wait_gone(&w.objects(), "agent", WAIT).await;
 }
 
+/// A world whose account allows this.
+async fn allowing(allow: Value) -> World {
+    let spec = Some(json!({ "allow": allow }));
+    World::with(Setup { kind: Subject::WebsiteKey, spec, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn an_account_hands_out_no_website_keys_unless_it_says_so() {
+    let w = allowing(json!({ "websiteKeys": false })).await;
+    w.apply("agent", json!({})).await;
+    let ready = w.says("agent", "NotAllowed").await;
+    assert_eq!(ready.status, "False");
+    assert!(ready.message.contains("allow.websiteKeys"), "{}", ready.message);
+    assert!(ready.message.contains("DataFastAccessToken instead"), "what to do: {}", ready.message);
+    let stalled = condition(&w.resource("agent").await, "Stalled").expect("a person must act");
+    assert_eq!((&*stalled.status, &*stalled.reason), ("True", "NotAllowed"));
+    let tokens = w.about(Subject::AccessToken);
+    tokens.polls(1).await;
+    assert_eq!((lists_of(&w, WEBSITE), w.posts()), (0, 0), "what is not allowed is not asked of DataFast");
+    tokens.apply("token", json!({ "permissions": ["analytics:read"] })).await;
+    tokens.issued("token").await;
+
+    w.set_account(json!({ "allow": { "websiteKeys": true } })).await;
+    let before = w.issued("agent").await;
+    w.set_account(json!({ "allow": { "websiteKeys": false } })).await;
+    w.says("agent", "NotAllowed").await;
+    w.annotate("agent", json!({ names::ROTATE: "1" })).await;
+    w.look_at("agent").await;
+    assert_eq!(w.secret("agent").await, before.secret, "what was issued before stays");
+    assert_eq!((w.posts(), w.deletes(), w.issued_tokens().len()), (1, 0, 1));
+    w.delete("agent").await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    assert_eq!(w.issued_tokens(), []);
+}
+
+#[tokio::test]
+async fn a_key_beyond_the_share_of_its_namespace_costs_no_list() {
+    let w = allowing(json!({ "maxKeysPerNamespace": 1 })).await;
+    w.apply("agent", json!({})).await;
+    w.issued("agent").await;
+    apply_elsewhere(&w, "elsewhere").await;
+    let ready = w.says("elsewhere", "NotAllowed").await;
+    assert!(ready.message.contains("1 website key,") && ready.message.contains("allow.maxKeysPerNamespace"));
+    w.polls(2).await;
+    assert_eq!(lists_of(&w, OTHER_WEBSITE), 0);
+    w.delete("agent").await;
+    w.issued("elsewhere").await;
+    assert_eq!(w.posts(), 2);
+}
+
 #[tokio::test]
 async fn an_account_allows_websites_and_limits_only_its_tokens() {
     let allow = json!({ "websiteIds": [WEBSITE], "maxTokensPerNamespace": 1 });
-    let setup = Setup { kind: Subject::WebsiteKey, spec: Some(json!({ "allow": allow })), ..Setup::default() };
-    let w = World::with(setup).await;
+    let w = allowing(allow).await;
     for name in ["a", "b"] {
         w.apply(name, json!({})).await;
         w.issued(name).await;

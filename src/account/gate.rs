@@ -102,6 +102,13 @@ impl Gate {
         }
     }
 
+    /// The list that is to find out whether calls may go on has no room now.
+    pub(super) fn postpone(&mut self, at: Timestamp) {
+        if let Some((_, until)) = &mut self.closed {
+            *until = at.max(*until);
+        }
+    }
+
     /// How many changes may be under way at once.
     pub(super) fn calls(&self) -> u32 {
         self.calls

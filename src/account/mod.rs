@@ -7,10 +7,13 @@
 mod calls;
 mod gate;
 mod pool;
+mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod waiting;
+mod window;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -18,18 +21,18 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use calls::CallError;
+pub use calls::{CallError, Caller};
 use gate::Call;
 pub use gate::Trouble;
 pub use pool::{Told, Waits};
 use state::{Connection, State};
 pub use state::{Report, Setup, View};
+pub use window::Urgency;
 
 use crate::clock::Clock;
-use crate::datafast::{Client, Collection, SetupError, Token, TokenId};
+use crate::datafast::{Client, Collection, Error, SetupError, Token, TokenId};
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
 use crate::lifecycle::snapshot::Snapshot;
@@ -40,6 +43,8 @@ use crate::telemetry::{Failures, Over, millis};
 const MOST_LISTS: usize = 4;
 /// After so long no further list of a website's keys is begun: the account's own is to come again.
 const MOST_LISTING: Duration = Duration::from_secs(10);
+/// A list for which there is no room is tried again this much later at the soonest.
+const LIST_LATER: Duration = Duration::from_secs(1);
 /// Between one list and the next.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 
@@ -107,8 +112,6 @@ pub struct Account {
     /// Looks at its resource that failed, for the log.
     pub(crate) failed_looks: Mutex<Failures>,
     state: Mutex<State>,
-    /// A call has ended.
-    ended: Notify,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
     clock: Arc<dyn Clock>,
@@ -117,7 +120,7 @@ pub struct Account {
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
         let (failed_looks, state) = Default::default();
-        Self { name: name.to_owned(), failed_looks, state, ended: Notify::new(), wakeups, horizon, clock }
+        Self { name: name.to_owned(), failed_looks, state, wakeups, horizon, clock }
     }
 
     /// The name of its resource.
@@ -156,13 +159,14 @@ impl Account {
         state.connection = None;
         state.begin_anew();
         state.setup = setup;
+        self.dispatch(&mut state);
     }
 
     /// What a resource sees.
     pub fn view(&self, resource: &ResourceRef) -> View {
         let mut state = lock(&self.state);
         let is_new = !state.pools.contains_key(&resource.collection);
-        let view = state.view(resource, self.clock.now());
+        let view = state.view(resource, self.clock.now(), self.clock.steady());
         drop(state);
         // Its first list is due.
         if is_new {
@@ -179,12 +183,8 @@ impl Account {
     /// Sets which collections are listed; the account's tokens are in any case. Those are forgotten that nobody asks for.
     pub fn set_in_use_collections(&self, in_use: &BTreeSet<Collection>) {
         let mut state = lock(&self.state);
-        let past = self.clock.now().saturating_sub(self.horizon).unwrap_or(Timestamp::MIN);
-        state.pools.retain(|collection, pool| {
-            pool.is_listed = *collection == Collection::AccessTokens || in_use.contains(collection);
-            pool.is_listed || pool.is_busy(past)
-        });
-        in_use.iter().for_each(|collection| state.pool(collection).is_listed = true);
+        let now = self.clock.now();
+        state.keep_collections(in_use, now.saturating_sub(self.horizon).unwrap_or(Timestamp::MIN), now);
     }
 
     /// The gates that differ from what was told last: how each was then, and how it is now.
@@ -203,7 +203,7 @@ impl Account {
 
     /// What the account resource's status says.
     pub fn report(&self) -> Report {
-        lock(&self.state).report()
+        lock(&self.state).report(self.clock.now(), self.clock.steady())
     }
 
     /// Whether the account resource is known to be held by our finalizer, as it must be while a resource refers to it.
@@ -222,10 +222,11 @@ impl Account {
         let _ = self.wakeups.send(Wakeup::Account(self.name.clone()));
     }
 
-    /// Sets what the account allows and how many tokens it may have, by the generation of its spec. Returns whether that
+    /// Sets what the account allows, how many tokens it may have and how many calls a minute are made for it, by the generation of its spec. Returns whether that
     /// is another one than before.
-    pub fn set_limits(&self, allow: Allow, limit: i32, generation: Option<i64>) -> bool {
+    pub fn set_limits(&self, allow: Allow, limit: i32, requests: Option<u32>, generation: Option<i64>) -> bool {
         let mut state = lock(&self.state);
+        state.window.set_cap(requests);
         let is_other = state.allow.is_some() && state.generation != generation;
         (state.allow, state.generation) = (Some(Arc::new(allow)), generation);
         state.pool(&Collection::AccessTokens).limit = limit.into();
@@ -294,6 +295,7 @@ impl Account {
             let mut state = lock(&self.state);
             let now = self.clock.now();
             state.tick(now);
+            let interval = interval.max(state.shortest_interval());
             let pool = state.pool(&collection);
             // A shorter interval than when the next list was planned takes effect now.
             let regular = pool.last_list.as_ref().and_then(|last| last.wall.checked_add(interval).ok());
@@ -303,14 +305,23 @@ impl Account {
             if is_listing || state.due(&collection).is_none_or(|due| due > now) {
                 return None;
             }
+            let steady = self.clock.steady();
+            if !state.may_list(&collection, now, steady) {
+                let later = now.checked_add(state.window.opens_in(steady).max(LIST_LATER)).unwrap_or(now);
+                state.pool(&collection).postpone(later);
+                return None;
+            }
             let closed = state.closed(&collection).cloned();
             let pool = state.pool(&collection);
             pool.listing = true;
             pool.next_list = None;
-            (client, now, pool.begin_list(now, self.clock.steady(), self.horizon), closed)
+            let begun = pool.begin_list(now, steady, self.horizon);
+            state.window.begins(steady);
+            (client, now, begun, closed)
         };
-        let listing = Listing(self, &collection);
+        let mut listing = Listing { account: self, collection: &collection, counts: true };
         let answer = client.list(&collection).await;
+        listing.answered(&client, answer.as_ref().err());
         drop(listing);
         let mut state = lock(&self.state);
         let now = self.clock.now();
@@ -320,9 +331,9 @@ impl Account {
         }
         match answer {
             Ok(tokens) => {
-                let listed = Listed { collection, tokens, start, begun, closed };
+                let interval = interval.max(state.shortest_interval());
                 drop(state);
-                Some(self.listed(listed, interval))
+                Some(self.listed(Listed { collection, tokens, start, begun, closed }, interval))
             }
             Err(error) => {
                 state.failed(&collection, Call::List, &error, now);
@@ -333,6 +344,7 @@ impl Account {
                     // The account's own list decides on its `Ready`, whose line tells.
                     tracing::debug!(?collection, %error, "a list failed");
                 }
+                self.dispatch(&mut state);
                 None
             }
         }
@@ -346,7 +358,7 @@ impl Account {
         // What was refused while it was under way is not put right by it.
         let is_opened = closed.is_some() && state.closed(&collection) == closed.as_ref();
         if is_opened || state.closed(&collection).is_none() {
-            state.succeeded(&collection, Call::List);
+            state.answered(&collection, Call::List);
         }
         let pool = state.pool(&collection);
         // One that was asked for meanwhile comes earlier; one that takes long is not followed by the next at once.
@@ -359,6 +371,7 @@ impl Account {
         if begun > now {
             pool.change(Snapshot::distrust);
         }
+        self.dispatch(&mut state);
         drop(state);
         if let (Collection::WebsiteKeys(website), Some(Over { failures, lasted })) = (&collection, over) {
             tracing::info!(website, failures, durationMs = millis(lasted), "a website's keys can be listed again");
@@ -381,10 +394,26 @@ struct Listed {
 }
 
 /// Ends a listing even where the future that does it is dropped.
-struct Listing<'a>(&'a Account, &'a Collection);
+struct Listing<'a> {
+    account: &'a Account,
+    collection: &'a Collection,
+    /// The rate window counts it as under way.
+    counts: bool,
+}
+
+impl Listing<'_> {
+    fn answered(&mut self, client: &Client, error: Option<&Error>) {
+        lock(&self.account.state).window.answered(client.heard(), error, self.account.clock.steady());
+        self.counts = false;
+    }
+}
 
 impl Drop for Listing<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).pool(self.1).listing = false;
+        let mut state = lock(&self.account.state);
+        state.pool(self.collection).listing = false;
+        if self.counts {
+            state.window.cancelled();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One collection of an account: its list, its slots, and who waits for them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ResourceRef;
 use super::gate::{Call, Gate};
+use super::queue::Queue;
 use crate::datafast::{Collection, Token, TokenId};
 use crate::lifecycle::observed;
-use crate::lifecycle::queue::{Slots, Waiting};
+use crate::lifecycle::queue::Slots;
 use crate::lifecycle::snapshot::Snapshot;
 use crate::telemetry::Failures;
 
@@ -43,7 +44,11 @@ pub(super) struct Pool {
     pub(super) is_listed: bool,
     pub(super) waiting: HashMap<ResourceRef, Waits>,
     /// Those that wait for a slot.
-    pub(super) queue: HashMap<ResourceRef, Waiting>,
+    pub(super) queue: Queue,
+    /// The resources whose requests DataFast could not serve since the last one that it did.
+    pub(super) failing: HashSet<ResourceRef>,
+    /// Who was told that the account is full, though no list says so.
+    said_to_be_full: HashSet<ResourceRef>,
     /// Requests for tokens under way: each may take a slot.
     pub(super) creating: i64,
     /// Calls under way, lists aside.
@@ -106,7 +111,9 @@ impl Pool {
             failures: Failures::default(),
             is_listed: *collection == Collection::AccessTokens,
             waiting: HashMap::new(),
-            queue: HashMap::new(),
+            queue: Queue::default(),
+            failing: HashSet::new(),
+            said_to_be_full: HashSet::new(),
             creating: 0,
             calls: 0,
             expected: BTreeSet::new(),
@@ -166,6 +173,12 @@ impl Pool {
         self.gate.closed().map_or(regular, |(_, until)| *until)
     }
 
+    /// There is no room for a list now. A closed collection waits as long as its gate says.
+    pub(super) fn postpone(&mut self, until: Timestamp) {
+        self.next_list = Some(until);
+        self.gate.postpone(until);
+    }
+
     pub(super) fn total(&self) -> i64 {
         self.snapshot.as_ref().map_or(0, |snapshot| i64::try_from(snapshot.total()).unwrap_or(i64::MAX))
     }
@@ -176,9 +189,17 @@ impl Pool {
         Some(limit - self.total() - self.creating)
     }
 
-    pub(super) fn slots(&self, resource: &ResourceRef) -> Option<Slots> {
-        let others = self.queue.iter().filter(|(other, _)| *other != resource);
-        Some(Slots { free: self.free()?, others: others.map(|(_, waiting)| waiting.clone()).collect() })
+    pub(super) fn slots(&self) -> Option<Slots> {
+        Some(Slots { free: self.free()?, queue: self.queue.in_order(), is_learnt: self.learnt.is_some() })
+    }
+
+    /// DataFast refused a request with words that may mean that it is full. One resource's may be about that request
+    /// alone; where another one hears the same, the account has no more room than its tokens take.
+    pub(super) fn is_said_to_be_full(&mut self, resource: &ResourceRef, now: Timestamp) {
+        self.said_to_be_full.insert(resource.clone());
+        if self.said_to_be_full.len() > 1 {
+            self.learnt = Some((self.total(), now));
+        }
     }
 
     pub(super) fn lacks_many(&self) -> Option<usize> {
@@ -208,6 +229,9 @@ impl Pool {
             self.expected.iter().filter(|id| snapshot.get(id).is_none() && !snapshot.has_revoked(id)).count()
         };
         self.missing = self.snapshot.as_deref().map_or(0, lacks);
+        if self.learnt.is_none() && before != now {
+            self.said_to_be_full.clear();
+        }
         Told { begun, is_news: before != now || was_learnt != self.learnt }
     }
 }

@@ -1,17 +1,21 @@
 //! One account's state, behind its lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::ResourceRef;
 use super::gate::{Call, Gate, Trouble};
 use super::pool::Pool;
-use crate::datafast::{Client, Collection, Error};
+use super::queue::Queue;
+use super::turns::{Granted, Place, Turns};
+use super::window::{Urgency, Window};
+use super::{Caller, ResourceRef};
+use crate::datafast::{Client, Collection, Effect, Error};
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
-use crate::lifecycle::queue::Slots;
+use crate::lifecycle::queue::{RateWindow, Slots};
 use crate::lifecycle::snapshot::Snapshot;
 
 /// Whether an account's resource and credential are there.
@@ -30,6 +34,12 @@ pub enum Setup {
     Ready,
 }
 
+const A_MINUTE: Duration = Duration::from_secs(60);
+/// After so long without one, a list is as urgent as a first token.
+const STARVED: SignedDuration = SignedDuration::from_mins(5);
+/// Lists a minute of websites that never answered well.
+const MOST_UNPROVEN: usize = 30;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) setup: Setup,
@@ -39,6 +49,18 @@ pub(super) struct State {
     pub(super) pools: BTreeMap<Collection, Pool>,
     /// Calls under way in all collections, lists aside.
     pub(super) calls: u32,
+    /// Those that wait for their turns.
+    pub(super) turns: Turns,
+    /// DataFast's rate window.
+    pub(super) window: Window,
+    /// Those that wait for room in it before they begin.
+    pub(super) rate_queue: Queue,
+    /// Those that have begun, and whose requests do not wait for their turns yet.
+    pub(super) begun: HashSet<ResourceRef>,
+    /// What held back the websites that nobody asks for at present.
+    former: HashMap<Collection, Gate>,
+    /// When websites that never answered well were listed, within the last minute, by the steady clock.
+    unproven: VecDeque<Duration>,
     pub(super) allow: Option<Arc<Allow>>,
     /// Of the account resource's spec.
     pub(super) generation: Option<i64>,
@@ -62,6 +84,8 @@ pub struct View {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Its slots, as this resource sees them.
     pub slots: Option<Slots>,
+    /// The rate window, where there is one.
+    pub window: Option<RateWindow>,
     /// What it allows.
     pub allow: Option<Arc<Allow>>,
     /// Another one after each time that those who wait were woken.
@@ -85,6 +109,8 @@ pub struct Report {
     pub waiting: usize,
     /// How many tokens went missing in the last list, where there are many.
     pub missing: Option<usize>,
+    /// DataFast's rate window as last told: its limit, what is left of it, and when it ends.
+    pub rate: Option<(u32, u32, Timestamp)>,
 }
 
 impl Default for State {
@@ -96,6 +122,12 @@ impl Default for State {
             gate: Gate::new(Call::List),
             pools: BTreeMap::from([tokens]),
             calls: 0,
+            turns: Turns::default(),
+            window: Window::default(),
+            rate_queue: Queue::default(),
+            begun: HashSet::new(),
+            former: HashMap::new(),
+            unproven: VecDeque::new(),
             allow: None,
             generation: None,
             in_use: false,
@@ -106,33 +138,130 @@ impl Default for State {
 impl State {
     /// One collection of the account; a new one where nobody asked for it before.
     pub(super) fn pool(&mut self, collection: &Collection) -> &mut Pool {
-        self.pools.entry(collection.clone()).or_insert_with(|| Pool::new(collection))
+        let Self { pools, former, .. } = self;
+        let new = || {
+            let mut pool = Pool::new(collection);
+            if let Some(gate) = former.remove(collection) {
+                pool.gate = gate;
+            }
+            pool
+        };
+        pools.entry(collection.clone()).or_insert_with(new)
     }
 
-    /// What the account allows in a collection. Its limit for each namespace is about its own tokens.
-    fn allow_in(&self, collection: &Collection) -> Option<Arc<Allow>> {
-        let mut allow = self.allow.clone();
-        if *collection != Collection::AccessTokens {
-            let limited = allow.as_mut().filter(|allow| allow.most_per_namespace.is_some());
-            limited.into_iter().for_each(|allow| Arc::make_mut(allow).most_per_namespace = None);
+    /// Forgets the collections that nobody asks for, but not what DataFast said of them: whoever asks again and again for
+    /// what is not there has it asked no more often.
+    pub(super) fn keep_collections(&mut self, in_use: &BTreeSet<Collection>, past: Timestamp, now: Timestamp) {
+        let Self { pools, former, .. } = self;
+        former.retain(|_, gate| gate.closed().is_some_and(|(_, until)| *until > now));
+        let mut gone = Vec::new();
+        for (collection, pool) in pools.iter_mut() {
+            pool.is_listed = *collection == Collection::AccessTokens || in_use.contains(collection);
+            if !pool.is_listed && !pool.is_busy(past) {
+                gone.push(collection.clone());
+            }
         }
-        allow
+        for collection in gone {
+            let gate = pools.remove(&collection).map(|pool| pool.gate);
+            former.extend(gate.filter(|gate| gate.closed().is_some()).map(|gate| (collection, gate)));
+        }
+        in_use.iter().for_each(|collection| self.pool(collection).is_listed = true);
     }
 
-    pub(super) fn view(&mut self, resource: &ResourceRef, now: Timestamp) -> View {
-        let allow = self.allow_in(&resource.collection);
+    /// The next call whose turn it is, or that has none for now.
+    pub(super) fn next_turn(&mut self, now: Duration) -> Option<(Place, Granted)> {
+        let is_open = self.connection.is_some() && self.gate.closed().is_none();
+        if is_open && self.calls >= self.gate.calls() {
+            return None;
+        }
+        let turns = std::mem::take(&mut self.turns);
+        let mut granted = None;
+        let place = turns.next(|urgency, collection| {
+            granted = self.may_go(urgency, collection, now);
+            granted.is_some()
+        });
+        self.turns = turns;
+        place.zip(granted)
+    }
+
+    fn may_go(&mut self, urgency: Urgency, collection: &Collection, now: Duration) -> Option<Granted> {
+        if self.connection.is_none() || self.closed(collection).is_some() {
+            return Some(Granted::Closed);
+        }
+        // Websites that do not answer leave a turn to the account's own tokens.
+        let most = match collection {
+            Collection::AccessTokens => self.gate.calls(),
+            Collection::WebsiteKeys(_) => self.gate.calls().saturating_sub(1).max(1),
+        };
+        let calls = self.calls;
+        let pool = self.pool(collection);
+        let is_busy = calls >= most || pool.calls >= pool.most_calls(collection);
+        (!is_busy && self.window.has_room(urgency, now)).then_some(Granted::Turn)
+    }
+
+    /// Whether a list may be made now. A regular one leaves the window to what is waiting; but not for ever.
+    pub(super) fn may_list(&mut self, collection: &Collection, now: Timestamp, steady: Duration) -> bool {
+        // It finds out whether calls are possible again.
+        if self.closed(collection).is_some() {
+            return *collection == Collection::AccessTokens || self.takes_unproven(collection, steady);
+        }
+        let is_waited_for = self.turns.ahead_of(Urgency::List) > 0;
+        let pool = self.pool(collection);
+        let last = pool.last_list.as_ref().map(|last| now.duration_since(last.wall));
+        let urgency = match pool.snapshot.is_some() && last.is_some_and(|last| last < STARVED) {
+            true => Urgency::List,
+            false => Urgency::Issue,
+        };
+        let has_room = self.window.has_room(urgency, steady);
+        let is_free = !is_waited_for || urgency != Urgency::List || self.window.calls_per_minute().is_none();
+        has_room && is_free && self.takes_unproven(collection, steady)
+    }
+
+    /// Websites that have never answered well share one small budget: anybody can invent some.
+    fn takes_unproven(&mut self, collection: &Collection, steady: Duration) -> bool {
+        if *collection == Collection::AccessTokens || self.pool(collection).snapshot.is_some() {
+            return true;
+        }
+        self.unproven.retain(|listed| steady.saturating_sub(*listed) < A_MINUTE);
+        if self.unproven.len() >= MOST_UNPROVEN {
+            return false;
+        }
+        self.unproven.push_back(steady);
+        true
+    }
+
+    /// The shortest time between two lists of a collection: all of them together may use a quarter of the window.
+    pub(super) fn shortest_interval(&self) -> Duration {
+        let Some(calls) = self.window.calls_per_minute() else { return Duration::ZERO };
+        let listed = u32::try_from(self.pools.values().filter(|pool| pool.is_listed).count()).unwrap_or(u32::MAX);
+        A_MINUTE.saturating_mul(listed) / (calls / 4).max(1)
+    }
+
+    pub(super) fn view(&mut self, resource: &ResourceRef, now: Timestamp, steady: Duration) -> View {
+        let allow = self.allow.clone();
         let base_url = self.connection.as_ref().map(|connection| connection.base_url.clone());
         self.tick(now);
         let gate = self.availability(&resource.collection);
+        let window = self.rate_window(resource, now, steady);
         let pool = self.pool(&resource.collection);
         View {
             availability: gate,
             snapshot: pool.snapshot.clone(),
-            slots: pool.slots(resource),
+            slots: pool.slots(),
+            window,
             allow,
             version: pool.version,
             base_url,
         }
+    }
+
+    /// The rate window as those see it that are about to begin an attempt.
+    fn rate_window(&mut self, resource: &ResourceRef, now: Timestamp, steady: Duration) -> Option<RateWindow> {
+        let room = self.window.room(Urgency::Issue, steady)?;
+        let others = self.begun.iter().filter(|other| *other != resource).count();
+        let ahead = i64::try_from(self.turns.ahead_of(Urgency::Issue) + others).unwrap_or(i64::MAX);
+        let until = now.checked_add(self.window.opens_in(steady)).unwrap_or(now);
+        Some(RateWindow { room: i64::from(room) - ahead, until, queue: self.rate_queue.in_order() })
     }
 
     /// Why calls about a collection are held back, and until when.
@@ -177,10 +306,29 @@ impl State {
         }
     }
 
+    /// Takes note of an orderly answer to a resource's request.
+    pub(super) fn succeeded(&mut self, caller: &Caller, call: Call) {
+        self.pool(&caller.resource.collection).failing.clear();
+        self.answered(&caller.resource.collection, call);
+    }
+
     /// Takes note of an orderly answer.
-    pub(super) fn succeeded(&mut self, collection: &Collection, call: Call) {
+    pub(super) fn answered(&mut self, collection: &Collection, call: Call) {
         self.pool(collection).gate.succeeded(call.of(collection));
         self.gate.succeeded(call.of(collection));
+    }
+
+    /// Takes note of a resource's request that failed. What DataFast can't serve for one resource alone is that
+    /// resource's, which has a back-off of its own.
+    pub(super) fn call_failed(&mut self, caller: &Caller, call: Call, error: &Error, now: Timestamp) {
+        if matches!(error, Error::Unavailable { effect: Effect::Unknown, .. }) && call == Call::Create {
+            let failing = &mut self.pool(&caller.resource.collection).failing;
+            failing.insert(caller.resource.clone());
+            if failing.len() < 2 {
+                return;
+            }
+        }
+        self.failed(&caller.resource.collection, call, error, now);
     }
 
     /// Takes note of a failed call. What is wrong with one website's keys holds back nobody else.
@@ -202,13 +350,16 @@ impl State {
     /// Nothing that DataFast said to another credential counts.
     pub(super) fn begin_anew(&mut self) {
         self.gate = Gate::new(Call::List);
+        self.window.begin_anew();
+        self.former.clear();
         for (collection, pool) in &mut self.pools {
             pool.gate = Gate::new(Call::List.of(collection));
             (pool.learnt, pool.next_list) = (None, None);
+            pool.failing.clear();
         }
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self, now: Timestamp, steady: Duration) -> Report {
         let snapshot = |collection| self.pools.get(collection).and_then(|pool| pool.snapshot.clone());
         let websites = self.pools.iter().filter(|(collection, _)| **collection != Collection::AccessTokens);
         let missing: usize = self.pools.values().filter_map(Pool::lacks_many).sum();
@@ -219,6 +370,10 @@ impl State {
             keys: websites.filter_map(|(_, pool)| pool.snapshot.clone()).collect(),
             waiting: self.pools.values().map(|pool| pool.queue.len()).sum(),
             missing: (missing > 0).then_some(missing),
+            rate: self
+                .window
+                .shown(steady)
+                .and_then(|(limit, remaining, ends_in)| Some((limit, remaining, now.checked_add(ends_in).ok()?))),
         }
     }
 }

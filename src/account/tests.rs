@@ -80,7 +80,7 @@ impl World {
         let (wakeups, told) = tokio::sync::mpsc::unbounded_channel();
         let clock = TestClock::new();
         let account = Account::new("default", wakeups, HORIZON, clock.clone());
-        account.set_limits(Allow::default(), 20, None);
+        account.set_limits(Allow::default(), 20, None, None);
         Self { account, clock, told }
     }
 
@@ -172,7 +172,7 @@ impl Connected {
     fn connect(&self, version: &str) {
         let url = self.sandbox.base_url();
         let key = RawKey::parse(self.remote.credential()).unwrap();
-        let client = || Client::new(&url, key, Arc::new(Deaf));
+        let client = || Client::new(&Arc::default(), &url, key, Arc::new(Deaf));
         self.account.connect(client, version.to_owned(), &url).unwrap();
     }
 
@@ -199,7 +199,16 @@ impl Connected {
 }
 
 async fn create(account: &Account) -> Result<Issued, CallError> {
+    create_for(account, "agent").await
+}
+
+/// For the resource of this name.
+async fn create_for(account: &Account, name: &str) -> Result<Issued, CallError> {
     let permissions = ["analytics:read".to_owned()].into();
-    let new = NewToken { name: "team/agent".into(), permissions, website_ids: BTreeSet::new() };
-    account.create(&TOKENS, &new, Instant::now() + POLL, || true).await
+    let new = NewToken { name: format!("team/{name}"), permissions, website_ids: BTreeSet::new() };
+    account.create(&caller(name), &new, Instant::now() + POLL, || true).await
+}
+
+fn caller(name: &str) -> Caller {
+    Caller { resource: resource(name), urgency: Urgency::Issue }
 }

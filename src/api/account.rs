@@ -11,7 +11,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{permission::Permission, rules, shared::is_default, website_id::WebsiteId};
+use super::{
+    permission::Permission,
+    rules,
+    shared::{DeletionPolicy, is_default},
+    website_id::WebsiteId,
+};
 
 /// How to reach the account, and what the cluster may do with it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,8 +82,14 @@ pub struct DataFastAccountSpec {
     #[schemars(range(min = 1))]
     pub token_limit: Option<i32>,
 
-    /// What namespaces may ask of this account. Default: every namespace may ask for every permission but `*`,
-    /// `api-keys:read`, `api-keys:write` and `team:write`.
+    /// How many of the calls that DataFast allows in a minute this account resource may use, such as `30`; 1 to 600.
+    /// Default: what the headers of DataFast's answers leave; where they have none, no limit is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 600))]
+    pub requests_per_minute: Option<i32>,
+
+    /// What namespaces may ask of this account. Default: every namespace may ask for access tokens with every permission
+    /// but `*`, `api-keys:read`, `api-keys:write` and `team:write`, and for no website keys.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow: Allow,
 }
@@ -115,23 +126,46 @@ pub struct Allow {
     /// `api-keys:write` and `team:write`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 19))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = rules::not_empty("allow.permissions", "name permissions, or leave it out for the default"))]
+    #[x_kube(validation = rules::no_doubles("allow.permissions"))]
     pub permissions: Option<BTreeSet<Permission>>,
 
     /// Where set, a token must name its websites, out of these, and a website key must be of one of them. Default: a token
     /// may be for all websites, a key of any. At most 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = rules::not_empty("allow.websiteIds", "name the websites, or leave it out to allow all"))]
+    #[x_kube(validation = rules::no_doubles("allow.websiteIds"))]
     pub website_ids: Option<BTreeSet<WebsiteId>>,
 
-    /// How many resources of one namespace may have a token, such as `5`; at least 1. Those that were created first have
-    /// the places. Website keys do not count. Default: no limit beside the account's own.
+    /// How many DataFastAccessTokens of one namespace may have a token, such as `5`; at least 1. Those that have one keep
+    /// their places; of the others, those that were created first come next. Website keys do not count. Default: no limit
+    /// beside the account's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens_per_namespace: Option<i32>,
+
+    /// `true`: namespaces may have DataFastWebsiteKeys. A website key can list, roll and delete every key of its website at
+    /// DataFast, past the operator. Default: `false`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub website_keys: bool,
+
+    /// How many DataFastWebsiteKeys of one namespace may have a key, of whatever websites, such as `2`; at least 1. Who has
+    /// a place is decided as for `maxTokensPerNamespace`. Default: no limit beside the ten keys of each website.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_keys_per_namespace: Option<i32>,
+
+    /// What `deletionPolicy` may be. `[Revoke]` forbids `Retain`, which leaves tokens behind that count for nobody: a
+    /// resource that has it all the same is not allowed, and when it is deleted its token is revoked. Default: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = rules::not_empty("allow.deletionPolicies", "name Revoke, or leave it out to allow both"))]
+    #[x_kube(validation = rules::no_doubles("allow.deletionPolicies"))]
+    pub deletion_policies: Option<BTreeSet<DeletionPolicy>>,
 }
 
 /// Kubernetes' own schema, with the bounds without which a CEL rule is refused for what it might cost.
@@ -198,6 +232,25 @@ pub struct DataFastAccountStatus {
     #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["tokenId".into()]))]
     pub unclaimed: Vec<UnclaimedToken>,
+
+    /// DataFast's limit of rate, as its answers last said. It is written together with other changes, never for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateWindow>,
+}
+
+/// DataFast's limit of rate, as its answers last said.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateWindow {
+    /// How many calls it allows in one window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i32>,
+    /// How many of them were left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<i32>,
+    /// When the next window begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_at: Option<Time>,
 }
 
 /// The account's tokens, counted.

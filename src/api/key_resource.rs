@@ -139,7 +139,7 @@ pub struct KeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
 
-    /// Last use that DataFast reported; updated at most every 5 minutes.
+    /// Last use that DataFast reported: the first one after its next list, later ones at most every 5 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
 

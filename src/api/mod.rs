@@ -21,7 +21,7 @@ mod website_id;
 mod website_key;
 
 pub use account::{
-    Allow, CredentialsSecretRef, DataFastAccount, DataFastAccountSpec, DataFastAccountStatus, TokenCounts,
+    Allow, CredentialsSecretRef, DataFastAccount, DataFastAccountSpec, DataFastAccountStatus, RateWindow, TokenCounts,
     UnclaimedToken,
 };
 pub use crds::{crds, definitions};

@@ -122,6 +122,28 @@ pub(super) fn not_empty(field: &str, otherwise: &str) -> Rule {
     Rule::new("self.size() > 0").message(Message::Message(format!("{field} must not be empty: {otherwise}")))
 }
 
+/// A list is replaced as a whole by whoever applies it, and yet names nothing twice. Each item is compared with each: the
+/// API server estimates what that may cost by the bounds of list and items.
+pub(super) fn no_doubles(field: &str) -> Rule {
+    Rule::new("self.all(x, self.exists_one(y, y == x))").message(Message::Expression(format!(
+        "'{field} must not name ' + self.filter(x, !self.exists_one(y, y == x))[0] + ' twice: leave one of them out'"
+    )))
+}
+
+/// What a template asks for beside the key stays in the operator's memory, for every resource. Lengths are in bytes, as the
+/// limit of a Secret is.
+pub(super) fn template_is_small() -> Rule {
+    let bytes = |map: &str| {
+        format!("(has(self.{map}) ? self.{map}.map(k, bytes(k).size() + bytes(self.{map}[k]).size()).sum() : 0)")
+    };
+    let all = ["labels", "annotations", "data"].map(bytes).join(" + ");
+    let most = SecretTemplate::MOST_BYTES;
+    Rule::new(format!("{all} <= {most}")).message(Message::Message(format!(
+        "secret.labels, secret.annotations and secret.data may have 64 KiB ({most} bytes) together, names included: \
+         shorten them, or put what does not need the key into a ConfigMap"
+    )))
+}
+
 /// A name for people at DataFast.
 pub(super) fn token_name(field: &str) -> Rule {
     Rule::new(format!(

@@ -41,6 +41,7 @@ impl AccountRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::key_is_not_in_data())]
+#[x_kube(validation = rules::template_is_small())]
 pub struct SecretTemplate {
     /// Name of the Secret. Default: the name of this resource. Cannot be changed later. A Secret that exists already
     /// and is not this resource's is never overwritten.
@@ -74,7 +75,8 @@ pub struct SecretTemplate {
 
     /// Further entries of the Secret, beside the raw key. In the values, `$(TOKEN)` becomes the raw key, `$(TOKEN_ID)`
     /// its id at DataFast, `$(DISPLAY_KEY)` the masked key and `$(BASE_URL)` the URL of the API; `$$(` is a literal
-    /// `$(`. Example: `.env: DATAFAST_TOKEN=$(TOKEN)`. At most 32 entries, of up to 16384 characters.
+    /// `$(`. Example: `.env: DATAFAST_TOKEN=$(TOKEN)`. At most 32 entries, of up to 16384 characters; with `labels` and
+    /// `annotations`, at most 64 KiB, names included.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = json!({"type": "string", "maxLength": 16384})))]
     #[x_kube(validation = rules::data_keys("secret.data"))]
@@ -84,6 +86,8 @@ pub struct SecretTemplate {
 impl SecretTemplate {
     /// The entry that holds the raw key where none is named.
     pub const DEFAULT_KEY: &str = "token";
+    /// Most bytes of labels, annotations and data together, names included.
+    pub const MOST_BYTES: usize = 64 * 1024;
 
     /// Effective entry of the raw key.
     pub fn key(&self) -> &str {
@@ -105,8 +109,8 @@ const MAX_OVERLAP: (&str, &str) = ("rotation.maxOverlap", "self.maxOverlap");
 #[x_kube(validation = rules::not_longer("has(self.every) && has(self.maxOverlap)", MAX_OVERLAP, EVERY,
     "the old key would outlive the next rotation; shorten maxOverlap or rotate less often"))]
 pub struct Rotation {
-    /// A new key is issued this long after the last one, and up to 5 % later, each resource in its own time, such as
-    /// `720h` (30 days); at least `1h`. Default: no regular rotation, only on request (annotation `datafa.st/rotate`).
+    /// The most that a key's age gets to, such as `720h` (30 days); at least `1h`. A new key is issued by then, up to 5 %
+    /// sooner, each resource in its own time. Default: no regular rotation, only on request (annotation `datafa.st/rotate`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 64))]
     #[x_kube(validation = rules::duration("rotation.every", "1h", "720h"))]
@@ -188,7 +192,7 @@ pub enum RolloutKind {
 }
 
 /// What becomes of the key and the Secret when the resource is deleted.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[schemars(inline)]
 pub enum DeletionPolicy {
     /// The key is revoked, the Secret deleted.

@@ -120,6 +120,8 @@ fn what_people_write_is_accepted_and_can_be_read() {
         json!({"baseUrl": "http://[::1]:8080/api"}),
         json!({"pollInterval": "10s", "tokenLimit": 1}),
         json!({"allow": {"permissions": ["*"], "websiteIds": [WEBSITE], "maxTokensPerNamespace": 1}}),
+        json!({"allow": {"websiteKeys": true, "maxKeysPerNamespace": 1, "deletionPolicies": ["Revoke"]}}),
+        json!({"allow": {"deletionPolicies": ["Retain", "Revoke"]}, "requestsPerMinute": 600}),
         json!({"allow": {"namespaceSelector": {"matchLabels": {"team": "growth"}}}}),
         json!({"allow": {"namespaceSelector": {"matchExpressions": [
             {"key": "team", "operator": "In", "values": ["growth"]}, {"key": "banned", "operator": "DoesNotExist"}]}}}),
@@ -263,10 +265,39 @@ fn server_side_apply_merges_lists_by_what_identifies_an_entry() {
     for (list, keys) in maps {
         assert_eq!((&list["x-kubernetes-list-type"], &list["x-kubernetes-list-map-keys"]), (&json!("map"), &keys));
     }
+    // What somebody added by hand goes when git applies its list again.
     let allow = &account["properties"]["spec"]["properties"]["allow"]["properties"];
     let spec = &token["properties"]["spec"]["properties"];
-    for list in [&spec["permissions"], &spec["websiteIds"], &allow["permissions"], &allow["websiteIds"]] {
-        assert_eq!(list["x-kubernetes-list-type"], "set");
+    let of_allow = ["permissions", "websiteIds", "deletionPolicies"].map(|name| &allow[name]);
+    for list in of_allow.into_iter().chain([&spec["permissions"], &spec["websiteIds"]]) {
+        assert_eq!((&list["type"], &list["x-kubernetes-list-type"]), (&json!("array"), &json!("atomic")));
+    }
+}
+
+#[test]
+fn a_template_has_64_kib_at_most_whatever_it_is_made_of() {
+    let of_data = |lengths: &[usize]| -> Value {
+        lengths.iter().enumerate().map(|(n, length)| (format!("entry-{n}"), json!("a".repeat(*length)))).collect()
+    };
+    // With seven bytes for each name.
+    let most = [16384, 16384, 16384, 16384 - 4 * 7];
+    let labels = |length: usize| json!({ "team": "a".repeat(length) });
+    for (secret, is_taken) in [
+        (json!({ "data": of_data(&most) }), true),
+        (json!({ "data": of_data(&[16384, 16384, 16384, 16384 - 4 * 7 + 1]) }), false),
+        (json!({ "data": of_data(&most), "labels": labels(0) }), false),
+        (
+            json!({ "data": of_data(&most[1..]), "labels": labels(63), "annotations": { "note": "a".repeat(4096) } }),
+            true,
+        ),
+        (json!({ "data": of_data(&most[1..]), "annotations": of_data(&[4096, 4096, 4096, 4096]) }), false),
+        (json!({ "data": { "a": "é".repeat(16384), "b": "é".repeat(16384) } }), false),
+        (json!({ "data": { "a": "é".repeat(16384), "b": "é".repeat(16384 - 1) } }), true),
+    ] {
+        let complaints = complaints(&token(json!({ "secret": secret })), None);
+        let message = "secret.labels, secret.annotations and secret.data may have 64 KiB";
+        assert_eq!(complaints.is_empty(), is_taken, "{complaints}");
+        assert!(is_taken || complaints.contains(message) && complaints.lines().count() == 1, "{complaints}");
     }
 }
 
@@ -288,6 +319,7 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((account.base_url(), account.credentials_key()), ("https://datafa.st/api/v1/admin", "token"));
     assert_eq!((account.poll_interval(), account.token_limit()), (Duration::from_secs(60), 20));
     assert_eq!(account.spec.allow, Allow::default());
+    assert!(!account.spec.allow.website_keys);
 }
 
 #[test]

@@ -106,8 +106,9 @@ pub struct DataFastAccessTokenSpec {
     /// needed, such as `["analytics:read"]`. It cannot exceed what the account's own credential may do, nor what the
     /// account allows. A change issues a new token.
     #[schemars(length(max = 19))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = rules::not_empty("permissions", "name what the token may do, such as analytics:read"))]
+    #[x_kube(validation = rules::no_doubles("permissions"))]
     #[x_kube(validation = ("!('*' in self) || self.size() == 1",
         "permissions: * stands alone, because it includes all others; remove it, or the others"))]
     pub permissions: Vec<Permission>,
@@ -116,7 +117,8 @@ pub struct DataFastAccessTokenSpec {
     /// At most 256. Default (also for an empty list): all websites of the account. A change issues a new token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = rules::no_doubles("websiteIds"))]
     pub website_ids: Vec<WebsiteId>,
 
     /// The Secret that receives the raw key, in this namespace. Default: one with this resource's name, with the key in
@@ -142,8 +144,8 @@ pub struct DataFastAccessTokenSpec {
     #[x_kube(validation = rules::duration("expiresAfter", "1m", "8h"))]
     pub expires_after: Option<Duration>,
 
-    /// What happens when this resource is deleted. `Revoke`: the token is revoked and the Secret deleted. `Retain`:
-    /// both stay, and nobody looks after them. Default: `Revoke`.
+    /// What happens when this resource is deleted. `Revoke`: the token is revoked and the Secret deleted. `Retain`, where
+    /// the account allows it: both stay, and nobody looks after them. Default: `Revoke`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deletion_policy: DeletionPolicy,
 

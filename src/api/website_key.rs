@@ -106,7 +106,7 @@ pub struct DataFastWebsiteKeySpec {
     pub account_ref: AccountRef,
 
     /// Id of the website that the key is for: 24 lower-case hex digits, such as `65f1c0ffee0123456789abcd`. Cannot be
-    /// changed later. DataFast lets a website have 10 keys.
+    /// changed later. DataFast lets a website have 10 keys. The account must say `allow.websiteKeys: true`.
     pub website_id: WebsiteId,
 
     /// Name that people read in DataFast's own interface, 1 to 58 characters; the operator appends a marker to it.
@@ -140,8 +140,8 @@ pub struct DataFastWebsiteKeySpec {
     #[x_kube(validation = rules::duration("expiresAfter", "1m", "8h"))]
     pub expires_after: Option<Duration>,
 
-    /// What happens when this resource is deleted. `Revoke`: the key is revoked and the Secret deleted. `Retain`: both
-    /// stay, and nobody looks after them. Default: `Revoke`.
+    /// What happens when this resource is deleted. `Revoke`: the key is revoked and the Secret deleted. `Retain`, where the
+    /// account allows it: both stay, and nobody looks after them. Default: `Revoke`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deletion_policy: DeletionPolicy,
 

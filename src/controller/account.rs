@@ -6,17 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action as Requeue;
-use kube::runtime::reflector::Store;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::status_record;
+use super::panics::caught;
 use super::resource::Managed;
 use super::watch::Progress;
 use super::{Context, Error, LONGEST_PAUSE, account_credential, account_status, answered, pauses, status};
@@ -41,7 +39,6 @@ const STILL_IN_USE: Duration = Duration::from_secs(5);
 /// What an account's reconcile needs beside the context.
 pub(super) struct AccountContext {
     pub(super) ctx: Arc<Context>,
-    pub(super) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
     /// Of the watches of resources and Secrets.
     pub(super) progress: Vec<Progress>,
     /// The end of the process.
@@ -66,7 +63,7 @@ pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountCon
         () = cx.stop.cancelled() => return Ok(Requeue::await_change()),
     }
     let start = Instant::now();
-    let outcome = run(&resource, &cx).await;
+    let outcome = caught(run(&resource, &cx)).await;
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
         let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_looks).over();
@@ -107,7 +104,8 @@ async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue,
         tell(&account, &users);
         return Ok(Requeue::await_change());
     };
-    if account.set_limits(allow(resource), resource.token_limit(), resource.metadata.generation) {
+    let requests = resource.spec.requests_per_minute.and_then(|most| u32::try_from(most).ok());
+    if account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation) {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
     if answered(account_credential::connect(resource, ctx, &account)).await? {
@@ -119,7 +117,9 @@ async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue,
         }
     }
     // What is not allowed is not asked of DataFast, but for what was issued before.
-    let is_listed = |user: &Arc<dyn Managed>| user.has_finalizer() || ctx.allows(resource, &**user);
+    let beyond = ctx.beyond_share(resource, &users);
+    let is_listed =
+        |user: &Arc<dyn Managed>| user.has_finalizer() || ctx.allows(resource, &**user) && !beyond.contains(user.uid());
     let in_use = ctx.users_of(&name).into_iter().filter(is_listed).map(|user| user.collection()).collect();
     account.set_in_use_collections(&in_use);
     account.expect(users.iter().filter_map(|user| Some((user.collection(), expected(&**user, ctx)?))));
@@ -156,7 +156,10 @@ pub(super) fn allow(resource: &DataFastAccount) -> Allow {
     Allow {
         permissions: allow.permissions.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
         website_ids: allow.website_ids.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
-        most_per_namespace: allow.max_tokens_per_namespace.and_then(|most| usize::try_from(most).ok()),
+        website_keys: allow.website_keys,
+        max_tokens_per_namespace: allow.max_tokens_per_namespace.and_then(|most| usize::try_from(most).ok()),
+        max_keys_per_namespace: allow.max_keys_per_namespace.and_then(|most| usize::try_from(most).ok()),
+        deletion_policies: allow.deletion_policies.clone(),
     }
 }
 
@@ -246,7 +249,8 @@ fn is_stirred(resource: &dyn Managed, snapshot: &Snapshot, now: Timestamp) -> bo
         })
     };
     let current = status.token_id.as_deref().is_some_and(|id| {
-        let has_other_key = listed(id).is_some_and(|it| Some(&it.token.display_key) != status.display_key.as_ref());
+        let told = listed(id).map(|it| &it.token.display_key).filter(|told| !told.is_empty());
+        let has_other_key = told.is_some() && told != status.display_key.as_ref();
         has_other_key || is_news(id, shown(status.last_used_at.as_ref()))
     });
     // The first use of a former token after the swap is not waited with.

@@ -1,12 +1,16 @@
 //! The credential of the account resource: read from its Secret, and handed to the account.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use zeroize::Zeroizing;
 
 use super::{Context, Error, words};
 use crate::account::{Account, Setup};
 use crate::api::DataFastAccount;
 use crate::datafast::{Client, RawKey};
+use crate::telemetry::OfAccount;
 
 /// Whether the account belongs to the operator of other namespaces: neither its users nor its credential are here.
 pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Result<bool, Error> {
@@ -43,12 +47,15 @@ pub(super) async fn connect(resource: &DataFastAccount, ctx: &Context, account: 
     };
     let credential = match read {
         Err(why) => Err(why),
-        Ok(None) => Err(format!("there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}")),
+        Ok(None) => Err(format!(
+            "there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}"
+        )),
         Ok(Some(secret)) => match secret.data.unwrap_or_default().remove(key) {
-            None => Err(format!("Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there")),
-            Some(bytes) => parse_credential(bytes.0).ok_or_else(|| {
-                format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} is empty, or no token: put a DataFast token there")
-            }),
+            None => Err(format!(
+                "Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there"
+            )),
+            Some(entry) => RawKey::of_entry(&Zeroizing::new(entry.0))
+                .map_err(|flaw| format!("entry {key:?} of Secret {name:?} in namespace {namespace:?} {flaw}")),
         },
     };
     let credential = match credential {
@@ -59,8 +66,8 @@ pub(super) async fn connect(resource: &DataFastAccount, ctx: &Context, account: 
         }
     };
     let version = credential.fingerprint(base_url);
-    let observer = ctx.metrics.clone();
-    let new = || Client::new(base_url, credential, observer);
+    let observer = Arc::new(OfAccount::new(ctx.metrics.clone(), account.name()));
+    let new = || Client::new(&ctx.transport, base_url, credential, observer);
     match account.connect(new, version, base_url) {
         Ok(is_new) => Ok(is_new),
         Err(error) => {
@@ -68,10 +75,4 @@ pub(super) async fn connect(resource: &DataFastAccount, ctx: &Context, account: 
             Ok(false)
         }
     }
-}
-
-/// White space around it is the commonest mistake of `kubectl create secret --from-file`, and never part of a token.
-fn parse_credential(bytes: Vec<u8>) -> Option<RawKey> {
-    let text = secrecy::zeroize::Zeroizing::new(String::from_utf8(bytes).ok()?);
-    RawKey::parse(text.trim().to_owned()).ok()
 }

@@ -11,7 +11,7 @@ use super::status::{self, Say, conditions};
 use super::unclaimed::Claims;
 use super::{Context, Error};
 use crate::account::{Report, Setup, Trouble};
-use crate::api::{DataFastAccount, DataFastAccountStatus, TokenCounts, UnclaimedToken};
+use crate::api::{DataFastAccount, DataFastAccountStatus, RateWindow, TokenCounts, UnclaimedToken};
 use crate::lifecycle::facts::last_used;
 use crate::lifecycle::snapshot::Listed;
 
@@ -37,10 +37,20 @@ pub(super) async fn write(
     if report.snapshot.is_none() && report.setup == Setup::Ready && report.trouble.is_none() {
         return Ok(());
     }
-    let new = status_of(resource, cx, report, &verdict);
+    let claims = match &report.snapshot {
+        Some(_) => Some(Claims::recent(ctx).await),
+        None => None,
+    };
+    let mut new = status_of(resource, ctx, report, &verdict, claims.as_deref());
     if new == before {
         return Ok(());
     }
+    // It changes with every answer: it is written with other changes, never for itself.
+    new.rate = report.rate.map(|(limit, remaining, resets_at)| RateWindow {
+        limit: i32::try_from(limit).ok(),
+        remaining: i32::try_from(remaining).ok(),
+        reset_at: Some(status::time(resets_at)),
+    });
     let is_new = |token: &&UnclaimedToken| before.unclaimed.iter().all(|old| old.token_id != token.token_id);
     let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
     let mut written = resource.clone();
@@ -66,11 +76,12 @@ fn awaited(cx: &AccountContext, users: &[Arc<dyn Managed>]) -> String {
 
 fn status_of(
     resource: &DataFastAccount,
-    cx: &AccountContext,
+    ctx: &Context,
     report: &Report,
     verdict: &Verdict,
+    claims: Option<&Claims>,
 ) -> DataFastAccountStatus {
-    let (ctx, now) = (&cx.ctx, cx.ctx.now());
+    let now = ctx.now();
     let before = resource.status.clone().unwrap_or_default();
     let say = Say {
         ready: verdict.ready,
@@ -87,8 +98,7 @@ fn status_of(
         waiting: Some(count(report.waiting)),
         ..before.clone()
     };
-    let Some(snapshot) = &report.snapshot else { return new };
-    let claims = Claims::read(ctx, &cx.secrets, now);
+    let (Some(snapshot), Some(claims)) = (&report.snapshot, claims) else { return new };
     let mut tally = claims.tally(ctx, snapshot, now);
     let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
     tally.unclaimed.extend(keys);
@@ -211,7 +221,7 @@ fn unclaimed_token(listed: &Listed, before: &DataFastAccountStatus, now: Timesta
     let shown = before.unclaimed.iter().find(|old| old.token_id == id).and_then(|old| old.last_used_at.as_ref());
     UnclaimedToken {
         token_name: token.name.clone(),
-        display_key: Some(token.display_key.clone()),
+        display_key: status::shown_key(token),
         created_at: token.created_at.map(status::time),
         last_used_at: last_used(shown.map(|time| time.0), token.last_used_at, None, now).map(status::time),
         token_id: id,

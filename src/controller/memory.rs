@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     key: Option<Arc<RawKey>>,
     /// The resource as this process last wrote or saw it: a watch may lag behind our own writes.
     latest: Option<Arc<dyn Managed>>,
+    /// The resource has a place in its namespace's share, though a watch may not show yet what it has.
+    has_place: bool,
     /// When a `lastUsedAt` was last written.
     pub(crate) last_used_written: Option<Timestamp>,
     /// Pauses between failed reconciles.
@@ -37,6 +39,7 @@ impl Default for Memory {
             local: Local::default(),
             key: None,
             latest: None,
+            has_place: false,
             last_used_written: None,
             retries: pauses(),
             failures: Failures::default(),
@@ -69,6 +72,16 @@ impl Memory {
     pub(crate) fn sent(&mut self, order: Order, answer: Answer, key: Option<RawKey>, now: Now) -> Option<Effect> {
         self.key = key.map(Arc::new);
         self.apply(Event::Sent { order, answer }, now)
+    }
+
+    /// The resource takes a place in its namespace's share, for as long as this process remembers it.
+    pub(crate) fn take_place(&mut self) {
+        self.has_place = true;
+    }
+
+    /// Whether it has one.
+    pub(crate) fn has_place(&self) -> bool {
+        self.has_place
     }
 
     /// The pending key, for the one place that writes Secrets.

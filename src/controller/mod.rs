@@ -10,6 +10,7 @@ mod census;
 mod events;
 mod memory;
 mod observe;
+mod panics;
 mod perform;
 mod reconcile;
 mod report;
@@ -28,18 +29,19 @@ mod watch;
 use resource::Managed;
 pub use run::{Settings, run};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
 use crate::account::Accounts;
 use crate::api::DataFastAccount;
+use crate::datafast::{RawKey, Transport, redacted};
 use crate::leader::Leadership;
 use crate::lifecycle::event::Now;
 use crate::lifecycle::marker::ClusterId;
@@ -49,6 +51,8 @@ use crate::telemetry::Metrics;
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) accounts: Accounts,
+    /// To DataFast.
+    pub(crate) transport: Arc<Transport>,
     pub(crate) memories: memory::Memories,
     pub(crate) events: events::Events,
     pub(crate) metrics: Arc<Metrics>,
@@ -60,6 +64,13 @@ pub(crate) struct Context {
     pub(crate) account_resources: Store<DataFastAccount>,
     /// Of all namespaces; none where only some are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+    /// Secrets of the operator's, for each watched namespace, or of all.
+    pub(crate) secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+    /// Held while it is decided whether a resource may have a token, until the place is taken: of two that are judged at
+    /// once for the last place of a namespace, one sees the other.
+    pub(crate) places: Mutex<()>,
+    /// Which tokens resources name.
+    pub(crate) claims: unclaimed::LastClaims,
     /// Requests under way: they are waited for at the end.
     pub(crate) requests: tokio_util::task::TaskTracker,
 }
@@ -104,7 +115,7 @@ impl Context {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The API server.
-    #[error("Kubernetes: {0}")]
+    #[error("Kubernetes: {}", words(.0))]
     Kubernetes(#[from] kube::Error),
     /// Somebody else changed the object: reconcile again at once.
     #[error("{0} was changed by somebody else meanwhile")]
@@ -115,6 +126,9 @@ pub(crate) enum Error {
     /// The rules found no end. That would be a defect: it must not become a hot loop.
     #[error("not settled after {0} steps")]
     Unsettled(usize),
+    /// A defect: what is said of it is where, in a line of its own.
+    #[error("it panicked, which is a defect of the operator")]
+    Panicked,
 }
 
 impl Error {
@@ -126,6 +140,7 @@ impl Error {
             Self::Conflict(_) => "Conflict",
             Self::TimedOut(_) => "TimedOut",
             Self::Unsettled(_) => "Unsettled",
+            Self::Panicked => "Panic",
         }
     }
 }
@@ -154,11 +169,60 @@ pub(crate) fn pauses() -> ExponentialBackoff {
         .build()
 }
 
-/// What the API server said, cut to a length that fits a condition.
+/// So much of what the API server said fits a condition.
+const MOST_WORDS: usize = 500;
+
+/// What the API server said, cut to a length that fits a condition. Whoever refuses a Secret may quote all of it: no key is
+/// left in these words.
 pub(crate) fn words(error: &kube::Error) -> String {
+    words_without(error, None)
+}
+
+/// A failure of a request that had this key in it.
+pub(crate) fn failed_with(key: &RawKey, error: kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) => {
+            let message = redacted(&status.message, &[key]);
+            Error::Kubernetes(kube::Error::Api(Box::new(kube::core::Status { message, ..*status })))
+        }
+        other => other.into(),
+    }
+}
+
+/// As [`words`]; the key is left out also where it does not look like one.
+pub(crate) fn words_without(error: &kube::Error, key: Option<&RawKey>) -> String {
     let text = match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),
     };
-    text.chars().take(500).collect()
+    // Before it is cut: half a key would not be recognized.
+    redacted(&text, key.as_slice()).chars().take(MOST_WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dft_7c1e94b2f80a6d35e9b047c2d1863fa5b94e20c7d8136fab";
+
+    fn refusal(message: String) -> kube::Error {
+        kube::Error::Api(Box::new(kube::core::Status { message, ..kube::core::Status::default() }))
+    }
+
+    /// However long the text before it is: it is cut afterwards.
+    #[test]
+    fn no_words_of_the_api_server_have_a_key_nor_a_part_of_one() {
+        let odd = RawKey::parse("key-of-no-known-shape".to_owned()).unwrap();
+        let entry = data_encoding::BASE64.encode(format!("DATAFAST_TOKEN={KEY}\n").as_bytes());
+        for length in 380..500 {
+            let text = format!("{} {KEY} {entry} {}", "x".repeat(length), odd.expose());
+            let (said, failed) = (words(&refusal(text.clone())), failed_with(&odd, refusal(text.clone())));
+            for quoted in [said, failed.to_string(), words_without(&refusal(text), Some(&odd))] {
+                assert!(!quoted.contains("7c1e") && !quoted.contains("REFUQUZ"), "{quoted}");
+            }
+        }
+        let text = format!("no: {}", odd.expose());
+        assert_eq!(words_without(&refusal(text.clone()), Some(&odd)), "no: [redacted]");
+        assert_eq!(failed_with(&odd, refusal(text)).to_string(), "Kubernetes: no: [redacted]");
+    }
 }

@@ -14,7 +14,7 @@ use super::secret::Recipe;
 use super::{Context, status};
 use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
-use crate::datafast::{RawKey, Token, TokenId};
+use crate::datafast::{Flaw, RawKey, Token, TokenId};
 use crate::lifecycle::allow::Standing;
 use crate::lifecycle::desired::{Desired, Expiry, Rotation};
 use crate::lifecycle::local::Local;
@@ -85,6 +85,7 @@ impl<'a> Scene<'a> {
             secret: self.secret_view(),
             account: AccountView {
                 availability: self.view.availability.clone(),
+                window: self.view.window.clone(),
                 snapshot: self.view.snapshot.as_deref(),
                 slots: self.view.slots.clone(),
                 allow: self.view.allow.as_deref(),
@@ -105,10 +106,11 @@ impl<'a> Scene<'a> {
         };
         let record = SecretRecord::read(secret.annotations(), self.now);
         let key = key_of(self.resource, secret, self.now);
+        let flaw = entry(secret, self.resource.secret_key()).err();
         // Without an account there is no base URL to compare with.
         let drifted = self.view.base_url.is_some()
             && key.as_ref().is_some_and(|key| Recipe::new(self.resource, &record, key, self.view).has_drifted(secret));
-        SecretView::Present(SecretFacts { owner, record, key, drifted })
+        SecretView::Present(SecretFacts { owner, record, key, flaw, drifted })
     }
 
     /// Whether the token that the Secret names is another resource's: asked only where it is not clearly this one's.
@@ -128,14 +130,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The raw key in a Secret: under `secret.key`, or, where that was just changed, in another entry that fits the record.
+/// The raw key in a Secret, without white space that people left around it: under `secret.key`, or, where that was just
+/// changed, in another entry that fits the record.
 pub(super) fn key_of(resource: &dyn Managed, secret: &Secret, now: Timestamp) -> Option<Arc<RawKey>> {
     let record = SecretRecord::read(secret.annotations(), now);
     let data = secret.data.as_ref()?;
-    let parse = |name: &str| {
-        let text = String::from_utf8(data.get(name)?.0.clone()).ok()?;
-        RawKey::parse(text).ok()
-    };
+    let parse = |name: &str| entry(secret, name).ok();
     let fits = |key: &RawKey| match (&record.token_id, &record.key_sha256) {
         (Some(id), Some(sha)) => key.fingerprint(id.as_str()) == *sha,
         _ => false,
@@ -145,6 +145,10 @@ pub(super) fn key_of(resource: &dyn Managed, secret: &Secret, now: Timestamp) ->
         named => data.keys().filter_map(|name| parse(name)).find(fits).or(named),
     };
     key.map(Arc::new)
+}
+
+fn entry(secret: &Secret, name: &str) -> Result<RawKey, Flaw> {
+    RawKey::of_entry(&secret.data.as_ref().and_then(|data| data.get(name)).ok_or(Flaw::Missing)?.0)
 }
 
 /// Whether a token is a resource's: its status names it, or its marker says so.

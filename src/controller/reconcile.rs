@@ -8,13 +8,14 @@ use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
 use super::observe::{Scene, desired};
+use super::panics::caught;
 use super::perform::{Performed, Work};
 use super::report::Report;
 use super::resource::Managed;
 use super::{Context, Error, LONGEST_PAUSE, answered};
 use crate::account::{Setup, Waits};
 use crate::lifecycle::decide::decide;
-use crate::lifecycle::decision::{self, Decision};
+use crate::lifecycle::decision::{self, Action, Decision};
 use crate::lifecycle::event::Event;
 use crate::lifecycle::facts::facts;
 use crate::lifecycle::verdict::Reason;
@@ -30,7 +31,7 @@ const MOST_STEPS: usize = 64;
 ))]
 pub(super) async fn reconcile(resource: Arc<dyn Managed>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let (kind, start) = (resource.kind(), Instant::now());
-    let outcome = run(resource, &ctx).await;
+    let outcome = caught(run(resource, &ctx)).await;
     ctx.metrics.reconciled(kind, start.elapsed());
     outcome
 }
@@ -123,6 +124,7 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
         (memory.as_of(now), memory.last_used_written)
     };
     let now = now.wall;
+    let places = lock(&work.ctx.places);
     let view = work.view();
     let secret_name = work.resource.secret_name();
     let (resource, secret) = (&*work.resource, work.secret.as_ref());
@@ -130,6 +132,13 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
     let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, standing, now };
     let (desired, observed) = (desired(resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
+    if matches!(&decision, Decision::Act(action) if action.takes_place()) {
+        lock(&work.memory).take_place();
+    }
+    if matches!(&decision, Decision::Act(Action::Record { .. })) {
+        work.account.begins(resource.reference());
+    }
+    drop(places);
     match &decision {
         Decision::Act(action) => tracing::debug!(?action, "decided"),
         Decision::Rest { verdict, .. } => tracing::debug!(reason = verdict.reason.as_str(), "nothing to do"),
@@ -159,6 +168,7 @@ fn rest(work: &Work<'_>, reason: Option<Reason>, requeue: decision::Requeue, ver
     let keeps_place = lock(&work.memory).local().sending().is_some() || reason.is_none_or(Reason::is_closed);
     if !keeps_place {
         work.account.line_up(&this, requeue.slot);
+        work.account.line_up_for_window(&this, requeue.window);
     }
     work.account.wait(this, waits, version);
     if let Some(at) = requeue.list {

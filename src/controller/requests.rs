@@ -9,9 +9,10 @@ use tracing::Instrument;
 
 use super::Context;
 use super::observe::desired;
+use super::panics::guarded;
 use super::perform::Work;
-use crate::account::{Account, CallError};
-use crate::datafast::{Collection, Effect as RequestEffect, Issued, NewToken, TokenId};
+use crate::account::{Account, CallError, Caller, ResourceRef, Urgency};
+use crate::datafast::{Effect as RequestEffect, Issued, NewToken, TokenId};
 use crate::lifecycle::decision::RevokeCause;
 use crate::lifecycle::desired::Desired;
 use crate::lifecycle::event::{Answer, Effect, Event, Order};
@@ -28,6 +29,7 @@ impl Work<'_> {
     /// Has a call made in a task of its own, and waits for it a little: whatever becomes of this reconcile, the answer is
     /// taken in, and an account that is slow takes no turns from others.
     async fn call(&self, call: impl Future<Output = ()> + Send + 'static) {
+        let call = guarded(self.ctx.clone(), self.resource.kind(), self.memory.clone(), call);
         let mut task = self.ctx.requests.spawn(call.in_current_span());
         if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
             let (account, this) = (self.account.clone(), self.resource.reference());
@@ -36,6 +38,10 @@ impl Work<'_> {
                 account.wake(this);
             });
         }
+    }
+
+    fn caller(&self, urgency: Urgency) -> Caller {
+        Caller { resource: self.resource.reference(), urgency }
     }
 
     /// Asks for a token, or for another key of one.
@@ -51,14 +57,15 @@ impl Work<'_> {
         let order = Order { nonce: nonce.clone(), spec_hash: scope.hash(), requests, rolls };
         self.apply(Event::Sending { nonce });
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
-        let (kind, collection) = (self.resource.kind(), self.resource.collection());
+        let (kind, caller) = (self.resource.kind(), self.caller(urgency_of(cause)));
+        account.line_up_for_window(&caller.resource, None);
         self.call(async move {
             let start = Instant::now();
             let deadline = start + Duration::try_from(by.duration_since(ctx.now())).unwrap_or_default();
             let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed();
             let answer = match &order.rolls {
-                None => account.create(&collection, &new, deadline, may_send).await,
-                Some(token_id) => account.roll(&collection, token_id, &new, deadline, may_send).await,
+                None => account.create(&caller, &new, deadline, may_send).await,
+                Some(token_id) => account.roll(&caller, token_id, &new, deadline, may_send).await,
             };
             log_answer(cause, order.rolls.is_some(), start.elapsed(), &answer);
             if answer.is_ok() {
@@ -76,7 +83,7 @@ impl Work<'_> {
                 }
             };
             let effect = lock(&memory).sent(order, answer, key, ctx.both_clocks());
-            revoke_orphan(&account, &collection, effect).await;
+            revoke_orphan(&account, caller.resource, effect).await;
         })
         .await;
     }
@@ -86,9 +93,9 @@ impl Work<'_> {
         let Some(key) = self.key_in_secret() else { return };
         self.apply(Event::Calling);
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
-        let collection = self.resource.collection();
+        let caller = self.caller(Urgency::Restore);
         self.call(async move {
-            let outcome = match account.probe(&collection, &key).await {
+            let outcome = match account.probe(&caller, &key).await {
                 Ok(proven) => Ok(proven),
                 Err(CallError::DataFast(error)) => Err(Some(error.to_string())),
                 Err(CallError::NotSent | CallError::TooLate) => Err(None),
@@ -109,14 +116,14 @@ impl Work<'_> {
         self.apply(Event::Calling);
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
         let (about, kind) = (self.resource.object_reference(), self.resource.kind());
-        let collection = self.resource.collection();
+        let caller = self.caller(urgency_to_revoke(cause));
         let listed = self.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
         let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
         self.call(async move {
             let start = Instant::now();
             // Who no longer leads leaves it to the one that does.
             let answer = match ctx.leadership.may_act() {
-                true => account.revoke(&collection, &token_id).await,
+                true => account.revoke(&caller, &token_id).await,
                 false => Err(CallError::NotSent),
             };
             log_revoked(&token_id, cause, start.elapsed(), &answer);
@@ -136,17 +143,37 @@ impl Work<'_> {
     }
 }
 
+/// How urgent a request for a key is.
+fn urgency_of(cause: Cause) -> Urgency {
+    match cause {
+        Cause::KeyLost | Cause::Vanished | Cause::RevokeNow => Urgency::Restore,
+        Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue => Urgency::Rotate,
+        Cause::New | Cause::Revoked | Cause::Unknown => Urgency::Issue,
+    }
+}
+
+/// How urgent it is that a token goes.
+fn urgency_to_revoke(cause: RevokeCause) -> Urgency {
+    match cause {
+        RevokeCause::LostAttempt | RevokeCause::Undeliverable | RevokeCause::RevokeNow => Urgency::Leak,
+        // Its successor waits for the slot.
+        RevokeCause::MadeRoom => Urgency::Restore,
+        RevokeCause::Expired | RevokeCause::Deleted => Urgency::Rotate,
+        RevokeCause::Retired => Urgency::Retire,
+    }
+}
+
 /// Has the resource of this uid forgotten, which was deleted without us.
-pub(super) fn vanished(ctx: &Arc<Context>, uid: &str, account: Arc<Account>, collection: Collection) {
+pub(super) fn vanished(ctx: &Arc<Context>, uid: &str, account: Arc<Account>, resource: ResourceRef) {
     let Some(effect) = ctx.memories.vanished(uid, ctx.both_clocks()) else { return };
-    let revoke = async move { revoke_orphan(&account, &collection, Some(effect)).await };
+    let revoke = async move { revoke_orphan(&account, resource, Some(effect)).await };
     ctx.requests.spawn(revoke.in_current_span());
 }
 
 /// Revokes a token whose resource was deleted without us: its key has nowhere to go.
-async fn revoke_orphan(account: &Account, collection: &Collection, effect: Option<Effect>) {
+async fn revoke_orphan(account: &Account, resource: ResourceRef, effect: Option<Effect>) {
     let Some(Effect::RevokeOrphan(token_id)) = effect else { return };
-    match account.revoke(collection, &token_id).await {
+    match account.revoke(&Caller { resource, urgency: Urgency::Leak }, &token_id).await {
         Ok(()) => tracing::info!(tokenId = %token_id, "revoked a token whose resource was deleted by force"),
         Err(_) => tracing::warn!(
             tokenId = %token_id,

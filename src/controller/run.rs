@@ -1,6 +1,6 @@
 //! Wiring: watches, controllers, and who wakes whom.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::account::AccountContext;
 use super::resource::Managed;
 use super::supervisor::Supervisor;
+use super::unclaimed::LastClaims;
 use super::watch::{Controllers, Events, Progress, Scope, Triggers, Watch, api, follow, stream, watch};
 use super::{Context, account, census, events, memory, requests};
 use crate::account::{Accounts, Wakeup};
@@ -88,6 +89,7 @@ pub async fn run(
     let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
     let ctx = Arc::new(Context {
         accounts: Accounts::new(wakeups.clone(), horizon, settings.clock.clone()),
+        transport: Arc::default(),
         memories: memory::Memories::default(),
         events: events::Events::new(client.clone(), &settings),
         metrics,
@@ -96,6 +98,9 @@ pub async fn run(
         stores,
         account_resources: account_controller.store(),
         namespaces: namespaces.store,
+        secrets: secrets.stores,
+        places: Mutex::default(),
+        claims: LastClaims::default(),
         requests: TaskTracker::new(),
         settings,
         client,
@@ -114,8 +119,7 @@ pub async fn run(
     }
     let (account_trigger, account_woken) = unbounded_channel();
     tasks.run(route(woken, triggers, account_trigger, ctx.clone(), stop.clone()));
-    let account_context =
-        AccountContext { ctx: ctx.clone(), secrets: secrets.stores, progress: progress.clone(), stop: stop.clone() };
+    let account_context = AccountContext { ctx: ctx.clone(), progress: progress.clone(), stop: stop.clone() };
     tasks.run(run_accounts(account_controller, account_woken, Arc::new(account_context), stop));
     let report_ready = async {
         join_all(progress.iter().map(Progress::synced)).await;
@@ -242,7 +246,7 @@ async fn route(
                 let account = ctx.accounts.get(&account);
                 let (kind, namespace, name) = (resource.kind, &resource.namespace, &resource.name);
                 let span = tracing::info_span!("vanished", kind, namespace, name, account = account.name());
-                span.in_scope(|| requests::vanished(&ctx, &uid, account.clone(), resource.collection.clone()));
+                span.in_scope(|| requests::vanished(&ctx, &uid, account.clone(), resource.clone()));
                 account.settled(&resource);
                 // Another one of its namespace may be allowed now.
                 account.wake_news();

@@ -28,7 +28,8 @@ impl<'a> Recipe<'a> {
     /// For a token of an account.
     pub(crate) fn new(resource: &'a dyn Managed, record: &'a SecretRecord, key: &'a RawKey, account: &'a View) -> Self {
         let listed = record.token_id.as_ref().and_then(|id| account.snapshot.as_ref()?.get(id));
-        let display_key = listed.map_or_else(|| key.mask(), |listed| listed.token.display_key.clone());
+        let shown = listed.map(|listed| listed.token.display_key.clone()).filter(|shown| !shown.is_empty());
+        let display_key = shown.unwrap_or_else(|| key.mask());
         Self { resource, record, key, display_key, base_url: account.base_url.as_deref().unwrap_or_default() }
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::perform::Work;
 use super::secret::Recipe;
-use super::{Error, words};
+use super::{Error, failed_with, words_without};
 use crate::datafast::{RawKey, TokenId};
 use crate::lifecycle::event::{Event, Refusal};
 use crate::lifecycle::marker::Nonce;
@@ -35,9 +35,9 @@ impl Work<'_> {
             Ok(written) => Ok(WriteOutcome::Written(Box::new(written))),
             Err(kube::Error::Api(refusal)) if is_race(&refusal) => Ok(WriteOutcome::Overtaken),
             Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) && refusal.code != 429 => {
-                Ok(WriteOutcome::Refused(Refusal(key.redact_from(&words(&kube::Error::Api(refusal))))))
+                Ok(WriteOutcome::Refused(Refusal(words_without(&kube::Error::Api(refusal), Some(key)))))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(failed_with(key, error)),
         }
     }
 

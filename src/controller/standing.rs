@@ -1,6 +1,7 @@
-//! Where a resource stands among those that ask the same account: its namespace, and who was there first.
+//! Where a resource stands among those that ask the same account: its namespace, and who comes first there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,12 +10,15 @@ use kube::api::Api;
 use kube::core::{Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
 
-use super::observe::desired;
+use super::observe::{desired, status_record};
 use super::perform::Work;
 use super::resource::Managed;
 use super::{Context, Error};
-use crate::api::DataFastAccount;
-use crate::lifecycle::allow::{Allow, Standing};
+use crate::api::{DataFastAccount, names};
+use crate::lifecycle::allow::{Allow, Asked, Place, Rank, Standing};
+use crate::lifecycle::desired::Desired;
+use crate::lifecycle::record::{Log, SecretRecord};
+use crate::lock::lock;
 
 impl Context {
     /// Which namespaces an account is for, where it says so.
@@ -23,7 +27,7 @@ impl Context {
     }
 
     /// Whether an account allows what a resource asks for, as far as the labels of namespaces have been seen; but for who
-    /// was there first.
+    /// comes first.
     pub(super) fn allows(&self, account: &DataFastAccount, resource: &dyn Managed) -> bool {
         let selector = account.spec.allow.namespace_selector.clone().zip(self.namespaces.as_ref());
         let is_outside = selector.is_some_and(|(selector, namespaces)| {
@@ -31,9 +35,73 @@ impl Context {
             let selects = |selector: Selector| namespace.is_some_and(|it| selector.matches(it.labels()));
             !Selector::try_from(selector).is_ok_and(selects)
         });
-        let standing = Standing { is_outside, earlier: 0 };
-        super::account::allow(account).forbids(&desired(resource).scope, standing).is_none()
+        let standing = Standing { is_outside, ahead: 0 };
+        let Desired { scope, retain, .. } = desired(resource);
+        let asked = Asked { scope: &scope, is_website_key: is_website_key(resource), retain };
+        super::account::allow(account).forbids(asked, standing).is_none()
     }
+
+    /// Those of an account's resources for which their namespace's share has no place, by uid.
+    pub(super) fn beyond_share(&self, account: &DataFastAccount, users: &[Arc<dyn Managed>]) -> HashSet<String> {
+        let allow = super::account::allow(account);
+        let mut shares: BTreeMap<Share<'_>, Vec<Rank>> = BTreeMap::new();
+        for user in users.iter().filter(|user| allow.most(is_website_key(&***user)).is_some()) {
+            shares.entry(share(&**user)).or_default().extend(self.rank(&**user));
+        }
+        let beyond = shares.into_iter().flat_map(|(share, mut ranks)| {
+            ranks.sort();
+            ranks.into_iter().skip(allow.most(share.is_website_key).unwrap_or(usize::MAX))
+        });
+        beyond.map(|rank| rank.uid).collect()
+    }
+
+    /// Where a resource comes in its namespace's share. One that is being deleted has a part in it until its token is gone.
+    fn rank(&self, resource: &dyn Managed) -> Option<Rank> {
+        let place = self.place(resource);
+        let counts = !resource.is_deleted() || place != Place::Nothing;
+        counts.then(|| Rank { place, created: resource.created(), uid: resource.uid().to_owned() })
+    }
+
+    /// What a resource has of its namespace's share, by what has been seen, and what this process has done meanwhile.
+    fn place(&self, resource: &dyn Managed) -> Place {
+        let status = status_record(resource);
+        let is_begun = || self.memories.known(resource.uid()).is_some_and(|memory| lock(&memory).has_place());
+        if status.token_id.is_some() || !status.retiring.is_empty() || is_begun() {
+            return Place::Taken;
+        }
+        let is_logged = || !Log::read(resource.annotations(), self.now()).0.is_empty();
+        if is_logged() || self.is_in_secret(resource) { Place::Recorded } else { Place::Nothing }
+    }
+
+    /// Whether a resource's Secret has a record of a token, as after an import that no status tells of yet.
+    fn is_in_secret(&self, resource: &dyn Managed) -> bool {
+        let secret = ObjectRef::new(&resource.secret_name()).within(resource.namespace());
+        self.secrets.iter().filter_map(|secrets| secrets.get(&secret)).any(|secret| {
+            let record = SecretRecord::read(secret.annotations(), self.now());
+            let is_its = secret.annotations().get(names::OWNER) == Some(&resource.owner());
+            is_its && (record.attempt.is_some() || record.token_id.is_some())
+        })
+    }
+}
+
+/// Resources that share what an account allows for a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Share<'a> {
+    account: &'a str,
+    namespace: &'a str,
+    is_website_key: bool,
+}
+
+fn share(resource: &dyn Managed) -> Share<'_> {
+    Share {
+        account: resource.account_name(),
+        namespace: resource.namespace(),
+        is_website_key: is_website_key(resource),
+    }
+}
+
+fn is_website_key(resource: &dyn Managed) -> bool {
+    resource.terms().website.is_some()
 }
 
 impl Work<'_> {
@@ -64,28 +132,19 @@ impl Work<'_> {
         }
     }
 
+    /// Where the resource stands. Whoever acts on it takes its place before the next one is judged: [`Context::places`].
     pub(super) fn standing(&self, allow: Option<&Allow>) -> Standing {
-        // Without a limit nobody asks who was there first.
-        let is_limited = allow.is_some_and(|allow| allow.most_per_namespace.is_some());
-        let earlier = if is_limited { self.earlier() } else { 0 };
-        Standing { is_outside: self.is_outside, earlier }
+        // Without a limit nobody asks who comes first.
+        let is_limited = allow.is_some_and(|allow| allow.most(is_website_key(&*self.resource)).is_some());
+        let ahead = if is_limited { self.ahead() } else { 0 };
+        Standing { is_outside: self.is_outside, ahead }
     }
 
-    /// How many resources of the namespace that ask the same account were there before this one.
-    fn earlier(&self) -> usize {
-        let resource = &*self.resource;
-        let is_earlier = |other: &dyn Managed| {
-            !other.is_deleted()
-                && other.namespace() == resource.namespace()
-                && other.account_name() == resource.account_name()
-                && other.collection() == resource.collection()
-                && seniority(other) < seniority(resource)
-        };
-        self.ctx.resources().filter(|other| is_earlier(&**other)).count()
+    /// How many resources that share with this one come before it.
+    fn ahead(&self) -> usize {
+        let (ctx, resource) = (self.ctx, &*self.resource);
+        let (own, Some(rank)) = (share(resource), ctx.rank(resource)) else { return 0 };
+        let others = ctx.resources().filter(|other| share(&**other) == own && other.uid() != resource.uid());
+        others.filter_map(|other| ctx.rank(&*other)).filter(|other| *other < rank).count()
     }
-}
-
-/// Who was there first. Of those of one second, always the same one.
-fn seniority(resource: &dyn Managed) -> (Option<jiff::Timestamp>, &str) {
-    (resource.created(), resource.uid())
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use super::resource::Managed;
 use crate::api::{KeyStatus, Retiring, names};
-use crate::datafast::TokenId;
+use crate::datafast::{Token, TokenId};
 use crate::lifecycle::facts::{self, Facts, Mirror, last_used};
 use crate::lifecycle::snapshot::Listed;
 use crate::lifecycle::verdict::Verdict;
@@ -95,7 +95,7 @@ pub(super) fn status(
     };
     mirror(&mut status, &facts.token, used);
     if let Some(retiring) = &facts.retiring {
-        status.retiring = retiring.iter().map(|retiring| entry(&before.retiring, retiring, used)).collect();
+        status.retiring = retiring.iter().map(|retiring| entry(&before, retiring, used)).collect();
     }
     status
 }
@@ -112,10 +112,10 @@ fn mirror(status: &mut KeyStatus, token: &Mirror<'_>, used: impl Fn(Option<&Time
             let token = &listed.token;
             let id = token.id.to_string();
             if status.token_id.as_ref() != Some(&id) {
-                (status.created_at, status.last_used_at) = (None, None);
+                (status.created_at, status.last_used_at, status.display_key) = (None, None, None);
             }
             status.token_id = Some(id);
-            status.display_key = Some(token.display_key.clone());
+            status.display_key = shown_key(token).or(status.display_key.take());
             status.token_name.clone_from(&token.name);
             // A create answer may leave it out; the next list has it.
             status.created_at = token.created_at.map(time).or(status.created_at.take());
@@ -126,19 +126,32 @@ fn mirror(status: &mut KeyStatus, token: &Mirror<'_>, used: impl Fn(Option<&Time
 
 /// What status says of a former token.
 fn entry(
-    before: &[Retiring],
+    before: &KeyStatus,
     retiring: &facts::Retiring<'_>,
     used: impl Fn(Option<&Time>, &Listed) -> Option<Time>,
 ) -> Retiring {
     let token = &retiring.listed.token;
-    let shown = shown_use(before, &token.id);
+    let shown = shown_use(&before.retiring, &token.id);
     let is_news = retiring.is_news(shown.map(|time| time.0));
     Retiring {
         last_used_at: if is_news { token.last_used_at.map(time) } else { used(shown, retiring.listed) },
-        display_key: Some(token.display_key.clone()),
+        display_key: shown_key(token).or_else(|| former_key(before, &token.id)),
         revoke_after: retiring.until.map(time),
         token_id: token.id.to_string(),
     }
+}
+
+/// The masked key as DataFast tells it, where it does.
+pub(super) fn shown_key(token: &Token) -> Option<String> {
+    Some(token.display_key.clone()).filter(|shown| !shown.is_empty())
+}
+
+/// The masked key of a former token that status shows.
+fn former_key(before: &KeyStatus, id: &TokenId) -> Option<String> {
+    let (id, current) = (id.as_str(), before.token_id.as_deref());
+    let retiring = before.retiring.iter().find(|shown| shown.token_id == id);
+    let current = before.display_key.as_ref().filter(|_| current == Some(id));
+    retiring.and_then(|shown| shown.display_key.as_ref()).or(current).cloned()
 }
 
 /// The last use of a former token that status shows.

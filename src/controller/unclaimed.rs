@@ -1,11 +1,11 @@
 //! Tokens that this cluster caused and that no resource's record names: reported, never revoked on a guess.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 
 use super::Context;
@@ -29,14 +29,44 @@ pub(super) struct Tally<'a> {
     pub(super) foreign: usize,
 }
 
+/// What was read last, and until when it serves, by the steady clock.
+#[derive(Default)]
+pub(crate) struct LastClaims(Mutex<Option<(Duration, Arc<Claims>)>>);
+
+/// Reading takes at most this part of the time, however many accounts ask: what was read serves for so many times as long
+/// as that took.
+const SERVES: u32 = 20;
+
 /// What all resources' records name, whatever their account: two account resources may lead to one DataFast account.
-pub(super) struct Claims {
+pub(crate) struct Claims {
     ids: BTreeMap<String, bool>,
     attempts: BTreeSet<(OwnerId, Nonce)>,
 }
 
 impl Claims {
-    pub(super) fn read(ctx: &Context, secrets: &[Store<PartialObjectMeta<Secret>>], now: Timestamp) -> Self {
+    /// As of now, or a little sooner: with many resources, reading them for each account would take all the time there is.
+    pub(super) async fn recent(ctx: &Arc<Context>) -> Arc<Self> {
+        let steady = ctx.settings.clock.steady();
+        if let Some((until, claims)) = &*lock(&ctx.claims.0)
+            && steady < *until
+        {
+            return claims.clone();
+        }
+        let reader = ctx.clone();
+        // Not on a thread that others wait for.
+        let read = tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            (Arc::new(Self::read(&reader, reader.now())), start.elapsed())
+        });
+        let (claims, took) = match read.await {
+            Ok(read) => read,
+            Err(_) => (Arc::new(Self::read(ctx, ctx.now())), Duration::ZERO),
+        };
+        *lock(&ctx.claims.0) = Some((steady + took * SERVES, claims.clone()));
+        claims
+    }
+
+    fn read(ctx: &Context, now: Timestamp) -> Self {
         let mut claims = Self { ids: BTreeMap::new(), attempts: BTreeSet::new() };
         let mut owners = BTreeMap::new();
         for resource in ctx.resources() {
@@ -52,7 +82,7 @@ impl Claims {
             claims.attempts.extend(in_hand.map(|nonce| (owner.clone(), nonce)));
             owners.insert((resource.namespace().to_owned(), resource.owner()), owner);
         }
-        for secret in secrets.iter().flat_map(Store::state) {
+        for secret in ctx.secrets.iter().flat_map(Store::state) {
             let Some(named) = secret.annotations().get(names::OWNER) else { continue };
             let Some(owner) = owners.get(&(secret.namespace().unwrap_or_default(), named.clone())) else { continue };
             let record = SecretRecord::read(secret.annotations(), now);

@@ -12,13 +12,30 @@ pub enum Collection {
 
 /// What is asked of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
+pub enum Verb {
+    /// What is there.
     List,
+    /// A new token.
     Create,
+    /// Another key for a token.
     Roll,
+    /// That a token goes.
     Delete,
+    /// Whether a key is a live token's.
     Probe,
 }
+
+/// What calls wait for their turns with, by [`Collection::operation`].
+pub const OPERATIONS: [&str; 8] = [
+    "create_access_token",
+    "roll_access_token",
+    "delete_access_token",
+    "get_account",
+    "create_website_key",
+    "roll_website_key",
+    "delete_website_key",
+    "probe_website_key",
+];
 
 impl Collection {
     /// How many keys DataFast lets a website have, as documented.

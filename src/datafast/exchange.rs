@@ -7,7 +7,8 @@ use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::RawKey;
-use super::error::{Effect, Error, quote};
+use super::error::{Effect, Error};
+use super::redact::quote;
 use crate::causes::with_causes;
 
 /// Where an answer does not tell its length.
@@ -42,14 +43,14 @@ impl Failure {
         Self { code, error: Error::Unavailable { reason: reason(error), effect } }
     }
 
-    fn unsent(reason: &str) -> Self {
+    pub(super) fn unsent(reason: &str) -> Self {
         Self { code: "error", error: Error::Unavailable { reason: reason.to_owned(), effect: Effect::None } }
     }
 }
 
 /// An HTTP client's error with its causes, without the URL.
 pub(super) fn reason(error: reqwest::Error) -> String {
-    quote(&with_causes(&error.without_url()))
+    quote(&with_causes(&error.without_url()), &[])
 }
 
 pub(super) fn authorization(key: &RawKey) -> Result<HeaderValue, Failure> {

@@ -5,17 +5,27 @@
 
 mod client;
 mod collection;
+mod entry;
+mod envelope;
 mod error;
 mod exchange;
+mod lenient;
+mod rate;
 mod raw_key;
+mod redact;
 mod token;
+mod transport;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, Limits, Observe, SetupError};
-pub use collection::Collection;
+pub use client::{Client, Observe};
+pub use collection::{Collection, OPERATIONS, Verb};
+pub use entry::Flaw;
 pub use error::{Effect, Error};
+pub use rate::RateWindow;
 pub use raw_key::{InvalidKey, RawKey};
+pub(crate) use redact::redacted;
 pub use token::{InvalidTokenId, Issued, NewToken, Token, TokenId};
+pub use transport::{Limits, SetupError, Transport};

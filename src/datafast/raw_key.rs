@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// A raw key or credential. Its memory is wiped on drop; `Debug` shows nothing of it, and it has neither `Display`,
 /// `Serialize` nor `Clone`.
@@ -21,9 +21,22 @@ const SHOWN_HEAD: usize = 7;
 const SHOWN_TAIL: usize = 4;
 /// A mask must hide at least as much as it shows.
 const SHORTEST_MASKABLE: usize = 2 * (SHOWN_HEAD + SHOWN_TAIL);
+/// What may stand for the hidden part. Only the first is documented, and only with that one a key can be compared.
+const KNOWN_MASKS: [&str; 4] = [MASK, "…", "***", "•••"];
+const LONGEST_MASK: usize = 48;
+/// Letters and digits: somewhat more than are documented, and too few for a key.
+const MOST_SHOWN: usize = 16;
+
+/// Whether a text may be shown as a masked key: short, printable, and with most of the key hidden.
+pub(super) fn is_mask(text: &str) -> bool {
+    text.len() <= LONGEST_MASK
+        && text.chars().all(|character| character.is_ascii_graphic() || matches!(character, '…' | '•'))
+        && text.chars().filter(char::is_ascii_alphanumeric).count() <= MOST_SHOWN
+        && KNOWN_MASKS.iter().any(|mask| text.contains(mask))
+}
 
 impl RawKey {
-    const LONGEST: usize = 512;
+    pub(super) const LONGEST: usize = 512;
 
     /// Takes a key over: nothing is trimmed, and `text` is wiped.
     ///
@@ -37,8 +50,8 @@ impl RawKey {
         key.ok_or(InvalidKey)
     }
 
-    /// The key itself: the one way out. Two callers may use it: the `Authorization` header of a request to DataFast,
-    /// and the rendering of the Secret that delivers the key.
+    /// The key itself: the one way out. Three callers may use it: the `Authorization` header of a request to DataFast,
+    /// the rendering of the Secret that delivers the key, and the redaction of texts.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -73,12 +86,6 @@ impl RawKey {
         hash.update([0]);
         hash.update(self.expose().as_bytes());
         data_encoding::HEXLOWER.encode(&hash.finalize())
-    }
-
-    /// `text` with every occurrence of this key replaced, also as Secrets spell it.
-    pub(crate) fn redact_from(&self, text: &str) -> String {
-        let encoded = Zeroizing::new(data_encoding::BASE64.encode(self.expose().as_bytes()));
-        text.replace(self.expose(), "[redacted]").replace(encoded.as_str(), "[redacted]")
     }
 }
 

@@ -1,9 +1,11 @@
 //! The client against the sandbox, and its parts alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod entries;
 mod environment;
 mod faults;
 mod keys;
+mod redaction;
 mod requests;
 mod website_keys;
 mod wire;
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 use datafast_sandbox::{Account, AccountOptions, Options, Sandbox};
 
-use super::{Client, Collection, Limits, NewToken, Observe, RawKey};
+use super::envelope::Envelope;
+use super::wire::Unreadable;
+use super::{Client, Collection, Issued, Limits, NewToken, Observe, RawKey, Token, TokenId, Transport};
 
 /// Writes down what the client tells.
 #[derive(Default)]
@@ -43,6 +47,13 @@ struct World {
 const TOKENS: Collection = Collection::AccessTokens;
 const LIMITS: Limits = Limits { connect: Duration::from_secs(5), total: Duration::from_millis(1500), body: 1 << 20 };
 
+impl Client {
+    /// Another one with the same connections.
+    fn of(&self, base_url: &str, credential: RawKey) -> Self {
+        Self::new(&self.transport, base_url, credential, self.observer.clone()).unwrap()
+    }
+}
+
 impl World {
     async fn new() -> Self {
         Self::with(AccountOptions::default()).await
@@ -59,7 +70,15 @@ impl World {
 
 fn client(base_url: &str, credential: &str, recorder: &Arc<Recorder>) -> Client {
     let observer: Arc<dyn Observe> = recorder.clone();
-    Client::with_limits(base_url, key(credential), observer, LIMITS).unwrap()
+    Client::new(&Arc::new(Transport::new(LIMITS)), base_url, key(credential), observer).unwrap()
+}
+
+fn list(body: &[u8], collection: &Collection) -> Result<Vec<Token>, Unreadable> {
+    super::wire::list(Envelope::read(body), collection)
+}
+
+fn issued(body: &[u8], asked: &NewToken, rolled: Option<&TokenId>) -> Result<Issued, Unreadable> {
+    super::wire::issued(Envelope::read(body), asked, rolled)
 }
 
 fn key(text: &str) -> RawKey {

@@ -50,7 +50,7 @@ pub struct Token {
     pub id: TokenId,
     /// Its name; tokens made elsewhere may have none.
     pub name: Option<String>,
-    /// The masked key, such as `dft_ab1...xyz9`; empty where DataFast told none.
+    /// The masked key, such as `dft_ab1...xyz9`; empty where DataFast told none, or one that masks nothing.
     pub display_key: String,
     /// What it may do; `*` alone is everything.
     pub permissions: BTreeSet<String>,
@@ -60,6 +60,13 @@ pub struct Token {
     pub last_used_at: Option<Timestamp>,
     /// When it was created, by DataFast's clock.
     pub created_at: Option<Timestamp>,
+}
+
+impl Token {
+    /// How it is called in messages: its masked key, or, where DataFast told none, its id.
+    pub fn shown(&self) -> &str {
+        if self.display_key.is_empty() { self.id.as_str() } else { &self.display_key }
+    }
 }
 
 /// A token to create.

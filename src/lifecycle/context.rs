@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::allow::{Allow, Asked, Forbidden};
 use super::decision::{Action, Decision, Requeue};
 use super::desired::{Desired, Expiry};
 use super::local::Watched;
@@ -92,9 +93,21 @@ impl<'a> Context<'a> {
     }
 
     /// Which rule of the account forbids it, if one does.
-    pub(super) fn forbidden(&self) -> Option<String> {
-        let account = &self.seen.account;
-        account.allow?.forbids(&self.desired.scope, account.standing)
+    pub(super) fn forbidden(&self) -> Option<Forbidden> {
+        let (account, Desired { scope, retain, .. }) = (&self.seen.account, self.desired);
+        let asked = Asked { scope, is_website_key: self.is_website_key(), retain: *retain };
+        account.allow?.forbids(asked, account.standing)
+    }
+
+    /// Whether it is about a website key, and not about an access token.
+    pub(super) fn is_website_key(&self) -> bool {
+        self.seen.names.website.is_some()
+    }
+
+    /// Whether token and Secret stay when the resource goes. Where the account does not allow that, they do not: the rule
+    /// is there so that nothing is left behind.
+    pub(super) fn retains(&self) -> bool {
+        self.desired.retain && self.seen.account.allow.is_none_or(Allow::lets_retain)
     }
 
     /// Another token is wanted because the key of the last one is in no Secret any more.

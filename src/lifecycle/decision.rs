@@ -115,6 +115,22 @@ pub enum Action {
     Release,
 }
 
+impl Action {
+    /// Whether it brings the resource nearer to a token, and so takes a place in its namespace's share.
+    pub fn takes_place(&self) -> bool {
+        match self {
+            Self::AddFinalizer
+            | Self::Record { .. }
+            | Self::Preflight
+            | Self::Send { .. }
+            | Self::Swap { .. }
+            | Self::Rewrite { .. }
+            | Self::Prove { .. } => true,
+            Self::DropKey | Self::Revoke { .. } | Self::Restart { .. } | Self::DeleteSecret | Self::Release => false,
+        }
+    }
+}
+
 /// Why a token is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RevokeCause {
@@ -162,6 +178,8 @@ pub struct Requeue {
     pub account_changes: bool,
     /// When a slot is free, after those that are served first.
     pub slot: Option<Waiting>,
+    /// When the rate window has room, after those that are served first.
+    pub window: Option<Waiting>,
 }
 
 impl Requeue {
@@ -173,6 +191,7 @@ impl Requeue {
             next_list: self.next_list || other.next_list,
             account_changes: self.account_changes || other.account_changes,
             slot: self.slot.or(other.slot),
+            window: self.window.or(other.window),
         }
     }
 

@@ -13,6 +13,10 @@ use crate::datafast::{self, Effect as RequestEffect, TokenId};
 const FIRST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_millis(100);
 /// up to this.
 const LONGEST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+/// What DataFast could not serve is asked again after this, then twice as long each time,
+const FIRST_UNSERVED_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// up to this.
+const LONGEST_UNSERVED_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 /// What DataFast refused is asked again after 1, 2, 4 … minutes, up to this.
 const LONGEST_REJECTION_MINUTES: i64 = 60;
 
@@ -86,6 +90,8 @@ pub enum Event {
         /// What came of it; nothing where the request was not sent.
         outcome: Result<(), Option<datafast::Error>>,
     },
+    /// What came of a call to DataFast will never be known: a defect ended it.
+    CallLost,
     /// The workloads were restarted for the key that the Secret has had since then.
     Restarted {
         /// Since when.
@@ -179,13 +185,14 @@ impl Local {
             }
             Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal, at)),
             Event::Calling => self.is_calling = true,
+            Event::CallLost => (self.in_flight, self.is_calling) = (None, false),
             Event::Tried { token_id, key_sha256, outcome } => self.tried(token_id, key_sha256, outcome, at),
             Event::Revoked { token_id, cause, outcome } => self.revoked(token_id, cause, outcome, at),
             Event::Restarted { at } => self.restarted = Some(at),
             Event::Retiring(tokens) => self.retire(tokens, now),
             // What was refused to the old one may be granted to the new one.
             Event::CredentialChanged => {
-                (self.rejected, self.unproved, self.proof) = (None, None, None);
+                (self.rejected, self.unserved, self.unproved, self.proof) = (None, None, None, None);
                 self.denied.clear();
             }
             Event::Vanished => {
@@ -255,10 +262,10 @@ impl Local {
         // once would most likely get the same answer.
         let Some(key_sha256) = key_sha256 else {
             let Refused { message, retry_at } = self.refused(Refusal("its answer held no key".into()), now);
-            self.rejected = Some(Rejected { spec_hash, message, retry_at });
+            self.rejected = Some(Rejected { spec_hash, message, may_be_full: false, retry_at });
             return;
         };
-        (self.rejected, self.rejections) = (None, 0);
+        (self.rejected, self.unserved, self.rejections) = (None, None, 0);
         let rolled = rolls.is_some();
         self.pending =
             Some(PendingKey { nonce, token_id, rolled, since: now, spec_hash, key_sha256, requests, refused: None });
@@ -270,8 +277,16 @@ impl Local {
         if error.effect() == RequestEffect::None {
             self.unsent = Some(Unsent { nonce, preflight: Preflight::Unknown });
         }
+        let may_be_full = matches!(error, datafast::Error::Full { .. });
         let message = match (error, rolls) {
-            (datafast::Error::Rejected { message, .. }, _) => message,
+            (datafast::Error::Rejected { message, .. } | datafast::Error::Full { message }, _) => message,
+            (datafast::Error::Unavailable { reason, effect: RequestEffect::Unknown }, _) => {
+                let pause = FIRST_UNSERVED_PAUSE * (1 << self.rejections.min(10));
+                self.rejections = self.rejections.saturating_add(1);
+                let retry_at = later(now, pause.min(LONGEST_UNSERVED_PAUSE));
+                self.unserved = Some(Refused { message: reason, retry_at });
+                return;
+            }
             // What is not there, or not ours, gets no other key: it is replaced.
             (datafast::Error::NotFound, Some(token_id)) => {
                 self.denied.insert(token_id, now);
@@ -282,10 +297,12 @@ impl Local {
             // What concerns the whole account is in the account's state.
             _ => return,
         };
-        let minutes = LONGEST_REJECTION_MINUTES.min(1 << self.rejections.min(6));
+        // A slot may be free any time.
+        let most = if may_be_full { 1 } else { LONGEST_REJECTION_MINUTES };
+        let minutes = most.min(1 << self.rejections.min(6));
         self.rejections = self.rejections.saturating_add(1);
         let retry_at = later(now, SignedDuration::from_mins(minutes));
-        self.rejected = Some(Rejected { spec_hash, message, retry_at });
+        self.rejected = Some(Rejected { spec_hash, message, may_be_full, retry_at });
     }
 
     fn tried(&mut self, token_id: TokenId, key_sha256: String, outcome: Result<bool, Option<String>>, at: Timestamp) {

@@ -27,6 +27,8 @@ pub struct Local {
     pub(super) rewrite: Option<Refused>,
     /// Why DataFast refused, for which scope, and when to ask again.
     pub(super) rejected: Option<Rejected>,
+    /// Why DataFast could not serve the last request for a key, and when to send another.
+    pub(super) unserved: Option<Refused>,
     /// The last call that was to prove a Secret's key, and that neither proved nor refuted it.
     pub(super) unproved: Option<Refused>,
     /// Whether a Secret's key proved to be a token's.
@@ -41,7 +43,7 @@ pub struct Local {
     pub(super) restarted: Option<Timestamp>,
     /// Refusals in a row by the API server, or of calls that were to prove a key.
     pub(super) refusals: u32,
-    /// Refusals in a row by DataFast of a request for a key.
+    /// Requests for a key in a row that DataFast refused, or could not serve.
     pub(super) rejections: u32,
     /// The attempt whose cause people have been told.
     pub(super) announced: Option<Nonce>,
@@ -205,6 +207,8 @@ pub struct Rejected {
     pub spec_hash: String,
     /// DataFast's words.
     pub message: String,
+    /// By its words the account may be full; only a list can tell.
+    pub may_be_full: bool,
     /// When to ask again, for it may be the account that was changed.
     pub retry_at: Timestamp,
 }

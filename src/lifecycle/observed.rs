@@ -9,10 +9,10 @@ use super::allow::{Allow, Standing};
 use super::desired::Rotation;
 use super::local::Local;
 use super::marker::{Nonce, OwnerId};
-use super::queue::Slots;
+use super::queue::{RateWindow, Slots};
 use super::record::{Attempt, Log, Request, Requests, SecretRecord};
 use super::snapshot::Snapshot;
-use crate::datafast::{RawKey, TokenId};
+use crate::datafast::{Flaw, RawKey, TokenId};
 
 /// All that is known of one resource at one time.
 #[derive(Clone, Debug)]
@@ -108,6 +108,8 @@ pub struct SecretFacts {
     pub record: SecretRecord,
     /// The raw key in it, if there is one that could be.
     pub key: Option<Arc<RawKey>>,
+    /// What the entry that should have it holds instead.
+    pub flaw: Option<Flaw>,
     /// Whether labels, annotations or data differ from what the resource asks for.
     pub drifted: bool,
 }
@@ -140,6 +142,8 @@ pub struct AccountView<'a> {
     pub snapshot: Option<&'a Snapshot>,
     /// Its slots; none before the first list.
     pub slots: Option<Slots>,
+    /// Its rate window; none where none is known.
+    pub window: Option<RateWindow>,
     /// What it allows; none where that is not known.
     pub allow: Option<&'a Allow>,
     /// Where the resource stands among its users.
@@ -190,13 +194,14 @@ impl Observed<'_> {
             && !in_hand.contains(&Some(&attempt.nonce))
     }
 
-    /// When the Secret's token is as old as it is to get: `every` after it was issued, and up to 5 % more, so that
-    /// tokens that were created together are not replaced together. Never less, so that an overlap as long as `every`
-    /// has ended by then.
+    /// When the Secret's token is to be replaced, so that no key gets older than `every`: up to 5 % sooner, so that tokens
+    /// that were created together are not replaced together. But not before a former token's overlap has ended by then,
+    /// which may be as long as `every`.
     pub fn next_rotation(&self, rotation: &Rotation) -> Option<Timestamp> {
         let every = rotation.every?;
         let spread = (every.as_secs() / 20).saturating_mul(self.owner.spread().into()) / i64::from(u16::MAX);
-        let after = every.saturating_add(SignedDuration::from_secs(spread));
+        let overlap = rotation.max_overlap.unwrap_or(rotation.overlap).min(every);
+        let after = every.saturating_sub(SignedDuration::from_secs(spread)).max(overlap);
         let record = self.secret_record()?;
         let attempt = record.attempt.as_ref().and_then(|nonce| self.log.get(nonce));
         // Whoever edits the Secret's record does not have it replaced again and again.

@@ -6,7 +6,7 @@ use super::local::Proof;
 use super::observed::{Observed, SecretFacts, SecretOwner, SecretView};
 use super::record::Scope;
 use super::snapshot::Listed;
-use crate::datafast::{RawKey, TokenId};
+use crate::datafast::{Flaw, RawKey, TokenId};
 
 /// How long it is taken for true that DataFast takes a key whose token it does not list.
 pub const PROOF_LASTS: SignedDuration = SignedDuration::from_mins(10);
@@ -106,7 +106,10 @@ impl<'a> Observed<'a> {
         };
         let Some(key) = facts.key.as_deref() else {
             return SecretState::Foreign(match asks {
-                Some(_) => format!("it asks to be imported, but its entry {:?} holds no key", self.names.key),
+                Some(_) => {
+                    let flaw = facts.flaw.unwrap_or(Flaw::Missing);
+                    format!("it asks to be imported, but its entry {:?} {flaw}", self.names.key)
+                }
                 None => NOT_OURS.into(),
             });
         };

@@ -113,6 +113,7 @@ impl Reason {
                 | Self::AccountNotReady
                 | Self::SecretWriteRefused
                 | Self::SecretUnreadable
+                | Self::Throttled
                 | Self::Suspended
                 | Self::Deleting
         )

@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::process::Process;
 use crate::api::TokenCounts;
-use crate::datafast::Observe;
+use crate::datafast::{OPERATIONS, Observe};
 use crate::lock::lock;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +47,12 @@ struct KindCause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountOperation {
+    account: String,
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AccountState {
     account: String,
     state: &'static str,
@@ -71,6 +77,8 @@ pub struct Metrics {
     issued: Family<KindCause, Counter>,
     revoked: Family<KindCause, Counter>,
     account_ready: Family<Account, Gauge>,
+    rate_remaining: Family<Account, Gauge>,
+    rate_wait: Family<AccountOperation, Histogram>,
     leader: Gauge,
     census: LastCensus,
 }
@@ -151,6 +159,11 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 14))
 }
 
+/// 10 ms to 5 minutes: from no wait to some rate windows.
+fn waits() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.0, 16))
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
@@ -163,6 +176,8 @@ impl Default for Metrics {
             issued: Family::default(),
             revoked: Family::default(),
             account_ready: Family::default(),
+            rate_remaining: Family::default(),
+            rate_wait: Family::new_with_constructor(waits),
             leader: Gauge::default(),
             census: LastCensus::default(),
         };
@@ -188,11 +203,22 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.reconcile_duration.clone(),
         );
-        registry.register("reconcile_errors", "Looks at a resource that failed", metrics.reconcile_errors.clone());
+        registry.register("reconcile_errors", "Reconciles that failed", metrics.reconcile_errors.clone());
         registry.register("tokens", "Tokens of an account, by whose they are", metrics.tokens.clone());
         registry.register("tokens_issued", "Tokens issued, by cause", metrics.issued.clone());
         registry.register("tokens_revoked", "Tokens revoked, by cause", metrics.revoked.clone());
         registry.register("account_ready", "Whether an account can be used", metrics.account_ready.clone());
+        registry.register(
+            "rate_limit_remaining",
+            "Calls that are left in an account's rate window, as DataFast told last",
+            metrics.rate_remaining.clone(),
+        );
+        registry.register_with_unit(
+            "rate_limit_wait",
+            "How long calls waited for their turns in an account's rate window and among its other calls",
+            Unit::Seconds,
+            metrics.rate_wait.clone(),
+        );
         registry.register("leader", "Whether this process is the one that acts", metrics.leader.clone());
         registry.register_collector(Box::new(metrics.census.clone()));
         metrics
@@ -244,6 +270,10 @@ impl Metrics {
             self.tokens.remove(&AccountState { account: account.to_owned(), state });
         }
         self.account_ready.remove(&Account { account: account.to_owned() });
+        self.rate_remaining.remove(&Account { account: account.to_owned() });
+        for operation in OPERATIONS {
+            self.rate_wait.remove(&AccountOperation { account: account.to_owned(), operation });
+        }
     }
 
     /// All resources were counted.
@@ -261,5 +291,34 @@ impl Observe for Metrics {
     fn request(&self, operation: &'static str, code: &str, took: Duration) {
         self.requests.get_or_create(&Request { operation, code: code.to_owned() }).inc();
         self.request_duration.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+}
+
+/// Hears of the requests of one account.
+pub struct OfAccount {
+    metrics: Arc<Metrics>,
+    account: String,
+}
+
+impl OfAccount {
+    /// Of the account of this name.
+    pub fn new(metrics: Arc<Metrics>, account: &str) -> Self {
+        Self { metrics, account: account.to_owned() }
+    }
+}
+
+impl Observe for OfAccount {
+    fn request(&self, operation: &'static str, code: &str, took: Duration) {
+        self.metrics.request(operation, code, took);
+    }
+
+    fn waited(&self, operation: &'static str, took: Duration) {
+        let of = AccountOperation { account: self.account.clone(), operation };
+        self.metrics.rate_wait.get_or_create(&of).observe(took.as_secs_f64());
+    }
+
+    fn remaining(&self, calls: u32) {
+        let of = Account { account: self.account.clone() };
+        self.metrics.rate_remaining.get_or_create(&of).set(calls.into());
     }
 }

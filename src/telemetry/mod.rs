@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod panics;
 mod process;
 mod server;
 #[cfg(feature = "otlp")]
@@ -15,14 +16,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use logs::{Failures, Over};
 pub use logs::{LogFormat, millis};
-pub use metrics::{Account, Census, KindOf, Metrics, Said};
+pub use metrics::{Account, Census, KindOf, Metrics, OfAccount, Said};
 pub use server::{Health, serve};
 pub use traces::Traces;
 
 /// By either of them the environment asks for traces.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
-/// Starts logs; and traces, where the environment asks for them by OpenTelemetry's standard variables. Those that are
+/// Starts logs, of panics too; and traces, where the environment asks for them by OpenTelemetry's standard variables. Those that are
 /// returned are to be finished before the process ends.
 pub fn start(format: LogFormat) -> Traces {
     let (layer, traces) = match traces::start() {
@@ -31,6 +32,7 @@ pub fn start(format: LogFormat) -> Traces {
         Err(error) => (None, Err(error)),
     };
     tracing_subscriber::registry().with(logs::layer(format)).with(layer).init();
+    panics::log();
     traces.unwrap_or_else(|error| {
         tracing::warn!(error, "no traces are exported");
         Traces::default()

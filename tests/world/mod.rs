@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
 pub(crate) use operator::{
-    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, sandbox, shared, shared_get, shared_get_as, start,
-    start_with,
+    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, sandbox, shared, shared_get, shared_get_as, shared_operator,
+    start, start_with,
 };
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
@@ -186,14 +186,17 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Writes the `DataFastAccount`: the sandbox's address, a short poll interval, and these fields.
+    /// Writes the `DataFastAccount`: the sandbox's address, a short poll interval, website keys allowed where nothing else
+    /// is said of them, and these fields.
     pub(crate) async fn set_account(&self, spec: Value) -> DataFastAccount {
         let mut whole = json!({
             "credentialsSecretRef": { "name": self.name },
             "baseUrl": sandbox().base_url(),
             "pollInterval": "10s",
+            "allow": {},
         });
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        whole["allow"].as_object_mut().unwrap().entry("websiteKeys").or_insert(json!(true));
         let manifest = json!({
             "apiVersion": "datafa.st/v1alpha1",
             "kind": "DataFastAccount",

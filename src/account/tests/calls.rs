@@ -17,7 +17,7 @@ fn refusal(message: &str) -> Fault {
 /// An account with room for so many tokens beside the credential.
 async fn with_room(room: i32) -> Connected {
     let world = Connected::new().await;
-    world.account.set_limits(Allow::default(), 1 + room, None);
+    world.account.set_limits(Allow::default(), 1 + room, None, None);
     assert_eq!(world.free(), Some(room.into()));
     world
 }
@@ -36,7 +36,7 @@ async fn two_requests_for_one_slot_are_one_token() {
     assert_eq!(world.free(), Some(0));
     assert_eq!(world.remote.count(Operation::CreateAccessToken), 1);
     assert!(matches!(world.create().await, Err(CallError::NotSent)), "full");
-    world.account.revoke(&TOKENS, &first.unwrap().token.id).await.unwrap();
+    world.account.revoke(&caller("agent"), &first.unwrap().token.id).await.unwrap();
     assert_eq!(world.free(), Some(1));
     assert!(world.create().await.is_ok());
 }
@@ -67,7 +67,7 @@ async fn a_token_that_is_revoked_is_news_to_those_that_wait() {
     let issued = world.create().await.unwrap();
     world.waits("agent", Waits { news: true, ..Waits::default() });
     world.world.all_told();
-    world.account.revoke(&TOKENS, &issued.token.id).await.unwrap();
+    world.account.revoke(&caller("agent"), &issued.token.id).await.unwrap();
     assert_eq!(world.world.woken(), ["agent"]);
 }
 
@@ -75,8 +75,8 @@ async fn a_token_that_is_revoked_is_news_to_those_that_wait() {
 async fn a_request_that_would_be_sent_too_late_or_by_another_than_the_leader_is_not_sent() {
     let world = with_room(1).await;
     let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
-    let late = world.account.create(&TOKENS, &new, Instant::now(), || true).await;
-    let deposed = world.account.create(&TOKENS, &new, Instant::now() + POLL, || false).await;
+    let late = world.account.create(&caller("agent"), &new, Instant::now(), || true).await;
+    let deposed = world.account.create(&caller("agent"), &new, Instant::now() + POLL, || false).await;
     assert!(matches!((late, deposed), (Err(CallError::TooLate), Err(CallError::NotSent))));
     assert_eq!((world.free(), world.remote.count(Operation::CreateAccessToken)), (Some(1), 0));
 }
@@ -91,7 +91,8 @@ async fn a_request_whose_turn_does_not_come_in_time_waits_no_longer() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let new = NewToken { name: "a".into(), permissions: BTreeSet::new(), website_ids: BTreeSet::new() };
-        let late = world.account.create(&TOKENS, &new, Instant::now() + Duration::from_millis(10), || true).await;
+        let late =
+            world.account.create(&caller("agent"), &new, Instant::now() + Duration::from_millis(10), || true).await;
         world.remote.release(held);
         late
     };
@@ -106,8 +107,11 @@ async fn learnt() -> Connected {
     for _ in 0..2 {
         world.create().await.unwrap();
     }
-    world.remote.set_fault(refusal("Token limit reached").once());
+    world.remote.set_fault(refusal("Token limit reached").times(2));
     assert!(matches!(world.create().await, Err(CallError::DataFast(Error::Full { .. }))));
+    assert_eq!(world.free(), Some(7), "one resource's refusal may be about its request alone");
+    let another = create_for(&world.account, "another").await;
+    assert!(matches!(another, Err(CallError::DataFast(Error::Full { .. }))));
     assert_eq!(world.free(), Some(0));
     world
 }
@@ -135,7 +139,7 @@ async fn a_limit_that_was_learnt_leaves_what_others_delete() {
     world.clock.pass(120);
     world.poll().await;
     assert_eq!(world.free(), Some(1));
-    world.account.set_limits(Allow::default(), 1, None);
+    world.account.set_limits(Allow::default(), 1, None, None);
     assert_eq!(world.free(), Some(-1), "what the account resource says may be less");
 }
 
@@ -162,8 +166,11 @@ async fn after_a_failure_there_is_one_change_at_a_time_until_one_succeeds() {
     let mut world = Connected::new().await;
     let body = FaultBody::Error { code: None, message: "overloaded".into() };
     let unavailable = Fault::new(Operation::CreateAccessToken, Kind::Status { status: 503, body });
-    world.remote.set_fault(unavailable.once());
-    assert!(matches!(world.create().await, Err(CallError::DataFast(Error::Unavailable { .. }))));
+    world.remote.set_fault(unavailable.times(2));
+    for name in ["one", "another"] {
+        let answer = create_for(&world.account, name).await;
+        assert!(matches!(answer, Err(CallError::DataFast(Error::Unavailable { .. }))), "{name}");
+    }
     assert!(matches!(world.create().await, Err(CallError::NotSent)), "the account is closed");
     world.clock.pass(60);
     world.poll().await;

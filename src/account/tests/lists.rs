@@ -78,7 +78,7 @@ fn what_we_revoked_or_issued_ourselves_is_not_missing() {
 fn slots_are_what_the_limit_leaves_be_it_less_than_nothing() {
     let world = expecting();
     for (limit, free) in [(20, 16), (5, 1), (4, 0), (1, -3)] {
-        world.account.set_limits(Allow::default(), limit, None);
+        world.account.set_limits(Allow::default(), limit, None, None);
         assert_eq!(world.free(), Some(free));
     }
 }
@@ -87,7 +87,7 @@ fn slots_are_what_the_limit_leaves_be_it_less_than_nothing() {
 fn other_limits_than_before_are_told_apart_from_the_first_and_the_same() {
     let (wakeups, _told) = tokio::sync::mpsc::unbounded_channel();
     let account = Account::new("default", wakeups, HORIZON, TestClock::new());
-    let narrow = || Allow { most_per_namespace: Some(1), ..Allow::default() };
+    let narrow = || Allow { max_tokens_per_namespace: Some(1), ..Allow::default() };
     assert_eq!(account.view(&resource("agent")).allow, None, "nothing is known yet");
     let changes = [
         (Allow::default(), 20, false),
@@ -100,7 +100,7 @@ fn other_limits_than_before_are_told_apart_from_the_first_and_the_same() {
     let mut generation = 1;
     for (allow, limit, is_other) in changes {
         generation += i64::from(is_other);
-        assert_eq!(account.set_limits(allow.clone(), limit, Some(generation)), is_other, "{allow:?}, {limit}");
+        assert_eq!(account.set_limits(allow.clone(), limit, None, Some(generation)), is_other, "{allow:?}, {limit}");
         assert_eq!(account.view(&resource("agent")).allow.as_deref(), Some(&allow));
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,9 +16,13 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Recorder, TOKENS, client};
+use super::{LIMITS, Recorder, TOKENS, client, key};
+use crate::datafast::{Client, Transport};
 
 const BASE_URL: &str = "DATAFAST_TEST_BASE_URL";
+const NEXT_URL: &str = "DATAFAST_TEST_NEXT_URL";
+const NEXT_CERTIFICATE: &str = "DATAFAST_TEST_NEXT_CERTIFICATE";
+const FORMER_CERTIFICATE: &str = "DATAFAST_TEST_FORMER_CERTIFICATE";
 const CHILD: &str = "datafast::tests::environment::child";
 /// A name that no resolver knows: only a proxy can lead there.
 const UNRESOLVABLE: &str = "datafast.invalid";
@@ -41,6 +46,31 @@ async fn child() {
     let client = client(&base_url, "dft_a", &Arc::new(Recorder::default()));
     let tokens = client.list(&TOKENS).await.unwrap();
     assert!(tokens.is_empty());
+    let Ok(next_url) = std::env::var(NEXT_URL) else { return };
+    renews(client, &base_url, &next_url).await;
+}
+
+/// The certificates at `SSL_CERT_FILE` become those of another server, as a volume of Kubernetes does it.
+async fn renews(former: Client, base_url: &str, next_url: &str) {
+    let next = former.of(next_url, key("dft_b"));
+    assert!(next.list(&TOKENS).await.is_err(), "it is not trusted yet");
+    let file = std::env::var("SSL_CERT_FILE").unwrap();
+    let renewed = format!("{file}.next");
+    std::fs::copy(std::env::var(NEXT_CERTIFICATE).unwrap(), &renewed).unwrap();
+    std::fs::rename(renewed, file).unwrap();
+    assert!(next.list(&TOKENS).await.is_ok(), "a connection that failed has the certificates read again");
+    assert!(former.list(&TOKENS).await.is_err(), "what is no longer there is no longer trusted");
+    // And without a failure, after a while.
+    let patient = Arc::new(Transport::checking_every(LIMITS, Duration::ZERO));
+    let observer = Arc::new(Recorder::default());
+    let next = Client::new(&patient, next_url, key("dft_a"), observer.clone()).unwrap();
+    let former = Client::new(&patient, base_url, key("dft_a"), observer).unwrap();
+    assert!(next.list(&TOKENS).await.is_ok());
+    std::fs::copy(std::env::var(FORMER_CERTIFICATE).unwrap(), std::env::var("SSL_CERT_FILE").unwrap()).unwrap();
+    assert!(former.list(&TOKENS).await.is_ok());
+    // Of what cannot be used nothing is taken over.
+    std::fs::write(std::env::var("SSL_CERT_FILE").unwrap(), "no certificate").unwrap();
+    assert!(former.list(&TOKENS).await.is_ok());
 }
 
 /// Whether a list at `base_url` succeeds in a process with these variables.
@@ -140,6 +170,23 @@ async fn ssl_cert_file_names_the_certificates_to_trust() {
     let url = format!("https://localhost:{}", server.address.port());
     assert!(!lists(&url, &[]).await, "nobody trusts a self-signed certificate unasked");
     assert!(lists(&url, &[("SSL_CERT_FILE", server.trusted())]).await);
+}
+
+#[tokio::test]
+async fn certificates_that_are_renewed_are_trusted_without_a_restart() {
+    let (former, next) = (tls().await, tls().await);
+    let url = |server: &Tls| format!("https://localhost:{}", server.address.port());
+    let file = former.certificate.with_extension("mounted.pem");
+    std::fs::copy(&former.certificate, &file).unwrap();
+    let variables = [
+        ("SSL_CERT_FILE", file.to_str().unwrap()),
+        (NEXT_URL, &url(&next)),
+        (NEXT_CERTIFICATE, next.trusted()),
+        (FORMER_CERTIFICATE, former.trusted()),
+    ];
+    let is_renewed = lists(&url(&former), &variables).await;
+    std::fs::remove_file(file).unwrap();
+    assert!(is_renewed);
 }
 
 #[tokio::test]

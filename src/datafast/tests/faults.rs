@@ -175,3 +175,33 @@ async fn a_request_on_a_connection_that_closes_is_never_written_twice() {
         assert_eq!(result.is_err(), closes_upon_request);
     }
 }
+
+#[tokio::test]
+async fn accounts_share_connections_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut connection = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connection += 1;
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                heads.send((connection, String::from_utf8_lossy(&buffer[..length]).into_owned())).unwrap();
+                let body = r#"{"status":"success","data":[]}"#;
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let url = format!("http://{address}");
+    let one = client(&url, "dft_one", &Arc::new(Recorder::default()));
+    let two = one.of(&format!("{url}/two"), super::key("dft_two"));
+    for (client, path, bearer) in [(&one, "GET /access-tokens", "dft_one"), (&two, "GET /two/access-tokens", "dft_two")]
+    {
+        client.list(&TOKENS).await.unwrap();
+        let (connection, head) = seen.recv().await.unwrap();
+        assert_eq!(connection, 1, "one connection serves both");
+        assert!(head.starts_with(path) && head.contains(&format!("authorization: Bearer {bearer}\r\n")), "{head}");
+    }
+}

@@ -119,8 +119,20 @@ async fn a_probe_proves_nothing_by_other_answers() {
         (200, FaultBody::Html),
         (200, FaultBody::Empty),
         (200, FaultBody::OtherShape),
+        (200, FaultBody::Text { text: r#"{"status":"success"}"#.into() }),
+        (401, FaultBody::Html),
+        (401, FaultBody::Empty),
+        (401, FaultBody::OtherShape),
+        (401, FaultBody::Truncated),
+        (401, FaultBody::Huge),
+        (401, FaultBody::Text { text: r#"{"error":"Unauthorized"}"#.into() }),
+        (401, FaultBody::Text { text: r#"{"message":"Unauthorized"}"#.into() }),
+        (401, FaultBody::Text { text: r#"{"status":"error","message":"Unauthorized"}"#.into() }),
+        (401, FaultBody::Error { code: Some(407), message: "Proxy authentication required".into() }),
         (403, FaultBody::Html),
+        (403, FaultBody::Text { text: r#"{"status":"error","message":"Forbidden"}"#.into() }),
         (404, FaultBody::default()),
+        (404, FaultBody::Html),
         (400, FaultBody::default()),
         (429, FaultBody::default()),
         (500, FaultBody::default()),
@@ -130,6 +142,43 @@ async fn a_probe_proves_nothing_by_other_answers() {
         assert!(result.is_err(), "{status} {body:?}");
     }
     assert!(world.recorder.taken().iter().all(|(operation, _)| *operation == "get_account"));
+}
+
+/// A gateway that lets nobody through says nothing of the credential, nor of what it was asked for.
+#[tokio::test]
+async fn a_page_in_place_of_a_refusal_is_no_refusal() {
+    let world = World::new().await;
+    let id = world.client.create(&TOKENS, &new_token()).await.unwrap().token.id;
+    for (status, body) in [
+        (400, FaultBody::Html),
+        (401, FaultBody::Html),
+        (401, FaultBody::Empty),
+        (401, FaultBody::OtherShape),
+        (403, FaultBody::Html),
+        (404, FaultBody::Html),
+        (407, FaultBody::Html),
+    ] {
+        world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status, body }).times(3));
+        for error in [
+            world.client.list(&TOKENS).await.unwrap_err(),
+            world.client.create(&TOKENS, &new_token()).await.unwrap_err(),
+            world.client.delete(&TOKENS, &id).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Unavailable { effect: Effect::Unknown, .. }), "{status}: {error}");
+            assert!(error.to_string().contains(&status.to_string()) && error.to_string().contains("proxy"), "{error}");
+        }
+    }
+    // DataFast's own come in other shapes too, but never as a page.
+    for (status, body) in [(403, FaultBody::Empty), (404, FaultBody::OtherShape), (404, FaultBody::Empty)] {
+        world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status, body }).once());
+        let error = world.client.delete(&TOKENS, &id).await.unwrap_err();
+        assert!(matches!(error, Error::Rejected { status: 403, .. } | Error::NotFound), "{status}: {error}");
+    }
+    let flat = FaultBody::Text { text: r#"{"error":"Too many","limit":60,"remaining":0,"reset":1}"#.into() };
+    for body in [flat, FaultBody::Html, FaultBody::Empty] {
+        world.account.set_fault(Fault::new(Operation::Any, Kind::Status { status: 429, body }).once());
+        assert_eq!(world.client.list(&TOKENS).await, Err(Error::RateLimited { retry_after: None }));
+    }
 }
 
 #[tokio::test]
@@ -145,7 +194,7 @@ async fn requests_carry_the_documented_headers_and_paths() {
 
 #[test]
 fn a_base_url_is_a_host_and_a_path() {
-    let attempt = |url| Client::new(url, key("dft_a"), Arc::new(Recorder::default()));
+    let attempt = |url| Client::new(&Arc::default(), url, key("dft_a"), Arc::new(Recorder::default()));
     for url in
         ["", "datafa.st", "ftp://datafa.st", "https://u:p@datafa.st", "https://datafa.st?a", "https://datafa.st#a"]
     {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, Website, Wire};
 
-use crate::datafast::wire::{issued, list, new_token as body};
+use crate::datafast::wire::new_token as body;
 use crate::datafast::{Collection, Effect, Error, NewToken, TokenId};
 
-use super::{Recorder, World, client, key, set};
+use super::{Recorder, World, client, issued, key, list, set};
 
 const WEBSITE: &str = "65f1c0ffee0123456789abcd";
 const OTHER: &str = "65f1c0ffee0123456789abce";
@@ -158,6 +158,8 @@ async fn a_probe_of_a_key_proves_nothing_by_what_is_not_datafasts_own_answer() {
     for (status, body) in [
         (200, FaultBody::Html),
         (200, FaultBody::Empty),
+        (401, FaultBody::Html),
+        (401, FaultBody::OtherShape),
         (403, FaultBody::Html),
         (404, FaultBody::default()),
         (429, FaultBody::default()),

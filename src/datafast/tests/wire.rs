@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::datafast::error::quote;
-use crate::datafast::wire::{acknowledged, failure, issued, list, retry_after};
+use crate::datafast::TokenId;
+use crate::datafast::envelope::Envelope;
+use crate::datafast::wire::{acknowledged, retry_after};
 
-use super::{TOKENS, new_token, set};
+use super::{TOKENS, issued, list, new_token, set};
 
 const TOKEN: &str = r#"{"_id":"65a1","name":"n","displayKey":"dft_ab1...xyz9","scope":"user","permissions":["goals:read"],
     "websiteIds":["w"],"lastUsedAt":"2026-01-02T03:04:05.678Z","createdAt":"2026-01-01T00:00:00.000Z","new":{"a":[1]}}"#;
@@ -94,6 +95,45 @@ fn a_created_token_without_a_usable_key_keeps_its_id() {
     }
 }
 
+const RAW: &str = "dft_7c1e94b2f80a6d35e9b047c2d1863fa5b94e20c7d8136fab";
+
+/// What is no masked key: the raw one, above all.
+fn no_masks() -> Vec<String> {
+    let texts =
+        [RAW, "dft_7c1e94b2f80a6d35e9b047c2d1863...", "", "dft_7c1 8fab", r"dft_7c1\u0000...8fab", "dft_7c1xxx8fab"];
+    let texts = texts.iter().map(|text| format!("\"{text}\""));
+    texts.chain(["null", "5", "{}", "[\"dft_7c1...6fab\"]"].map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_masked_key_that_is_none_is_made_from_the_key() {
+    for shown in no_masks().iter().map(String::as_str).chain([r#""dft_abc...wxyz""#]) {
+        let body = success(&format!(r#"[{{"_id":"65a1","displayKey":{shown},"key":"{RAW}"}}]"#));
+        for rolled in [None, Some(TokenId::parse("65a1").unwrap())] {
+            let made = issued(&body, &new_token(), rolled.as_ref()).unwrap();
+            assert_eq!(made.token.display_key, "dft_7c1...6fab", "{shown}");
+        }
+    }
+    let body = success(&format!(r#"[{{"_id":"65a1","displayKey":"dft_7c1e...6fab","key":"{RAW}"}}]"#));
+    assert_eq!(
+        issued(&body, &new_token(), None).unwrap().token.display_key,
+        "dft_7c1e...6fab",
+        "DataFast's own is kept"
+    );
+}
+
+#[test]
+fn a_list_shows_no_key_that_is_not_masked() {
+    for shown in no_masks() {
+        let tokens = list(&success(&format!(r#"[{{"_id":"65a1","displayKey":{shown}}}]"#)), &TOKENS).unwrap();
+        assert_eq!(tokens[0].display_key, "", "{shown}");
+    }
+    for shown in ["dft_ab1...xyz9", "df_ab12...xyz9", "dft_****xyz9", "dft_ab1…xyz9", "dft_••••xyz9", "..."] {
+        let tokens = list(&success(&format!(r#"[{{"_id":"65a1","displayKey":"{shown}"}}]"#)), &TOKENS).unwrap();
+        assert_eq!(tokens[0].display_key, shown);
+    }
+}
+
 #[test]
 fn a_create_without_an_id_or_with_several_tokens_is_unreadable_and_says_nothing_of_the_key() {
     for data in [
@@ -122,35 +162,55 @@ fn errors_are_read_out_of_every_shape() {
         ("<h1>no</h1>", None, ""),
         ("", None, ""),
     ] {
-        let failure = failure(body.as_bytes());
-        assert_eq!((failure.code, failure.message.as_str()), (code, message), "{body}");
+        let envelope = Envelope::read(body.as_bytes());
+        assert_eq!((envelope.code(), envelope.message()), (code, message), "{body}");
+    }
+}
+
+#[test]
+fn an_error_beside_odd_data_is_still_read() {
+    for data in ["null", "[null]", "7", r#""dft_secretsecret""#, r#"[{"key":{}},[1]]"#, r#"{"key":"dft_secretsecret"}"#]
+    {
+        let body = format!(r#"{{"status":"error","data":{data},"error":{{"code":429,"message":"slowly"}}}}"#);
+        let envelope = Envelope::read(body.as_bytes());
+        assert_eq!((envelope.code(), envelope.message()), (Some(429), "slowly"), "{data}");
+    }
+}
+
+#[test]
+fn a_refusal_is_datafasts_own_in_its_own_shape_only() {
+    let own = |status: u16, body: &str| Envelope::read(body.as_bytes()).is_refusal(status);
+    for body in [
+        r#"{"status":"error","error":{"code":401,"message":"no"}}"#,
+        r#"{"status":"error","error":{"code":"401","message":"no"},"new":[{"a":1}]}"#,
+        r#"{"error":{"message":""},"status":"error"}"#,
+    ] {
+        assert!(own(401, body), "{body}");
+    }
+    for body in [
+        r#"{"status":"error","error":{"code":403,"message":"no"}}"#,
+        r#"{"status":"success","error":{"code":401,"message":"no"}}"#,
+        r#"{"error":{"code":401,"message":"no"}}"#,
+        r#"{"status":"error","error":{"code":401}}"#,
+        r#"{"status":"error","error":"no"}"#,
+        r#"{"status":"error","message":"no"}"#,
+        r#"{"error":"no","limit":60,"remaining":0}"#,
+        r#"["error",{"code":401,"message":"no"}]"#,
+        "<h1>401 Authorization Required</h1>",
+        r#"{"status":"error","error":{"code":401,"message":"no""#,
+        "null",
+        "",
+    ] {
+        assert!(!own(401, body), "{body}");
     }
 }
 
 #[test]
 fn a_deletion_is_acknowledged_in_the_documented_shape_only() {
-    assert!(acknowledged(&success(r#"[{"message":"deleted"}]"#)).is_ok());
-    assert!(acknowledged(b"<h1>Welcome</h1>").is_err());
-    assert!(acknowledged(b"").is_err());
-}
-
-#[test]
-fn quotes_hold_no_keys_no_control_characters_and_no_novels() {
-    for (text, quoted) in [
-        ("plain", "plain"),
-        ("a\u{1b}[31m\nb\0", "a[31mb"),
-        ("bad dft_12345678 and df_abcdefgh.", "bad dft_[redacted] and df_[redacted]."),
-        ("bad dft_1234\u{0}5678", "bad dft_[redacted]"),
-        ("twice dft_dft_12345678", "twice dft_[redacted]"),
-        ("mask dft_ab1...xyz9", "mask dft_ab1...xyz9"),
-        ("dft_ is a prefix, df_x no key", "dft_ is a prefix, df_x no key"),
-        ("ü dft_ßdft_123456789", "ü dft_ßdft_[redacted]"),
-    ] {
-        assert_eq!(quote(text), quoted);
-    }
-    let long = quote(&format!("{}dft_1234567890", "ä".repeat(193)));
-    assert_eq!(long.chars().count(), 200);
-    assert!(!long.contains('1'));
+    let read = |body: &[u8]| acknowledged(Envelope::read(body));
+    assert!(read(&success(r#"[{"message":"deleted"}]"#)).is_ok());
+    assert!(read(b"<h1>Welcome</h1>").is_err());
+    assert!(read(b"").is_err());
 }
 
 #[test]

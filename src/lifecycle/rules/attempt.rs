@@ -11,27 +11,53 @@ use crate::lifecycle::snapshot::Snapshot;
 use crate::lifecycle::throttle;
 use crate::lifecycle::verdict::Reason;
 
+/// DataFast could not serve the last request for this resource: it is asked again ever later, and others go on.
+pub(in crate::lifecycle) fn unavailable(cx: &Context<'_>) -> Option<Decision> {
+    let failed = cx.seen.local.unserved.as_ref().filter(|failed| cx.now < failed.retry_at)?;
+    let message = format!(
+        "DataFast could not serve the request for the token ({}): it is sent again at {:.0}",
+        failed.message, failed.retry_at
+    );
+    cx.wait(Reason::ApiUnavailable, message, Requeue::at(failed.retry_at))
+}
+
 pub(in crate::lifecycle) fn rejected(cx: &Context<'_>) -> Option<Decision> {
     let rejected = cx.seen.local.rejected.as_ref()?;
     if rejected.spec_hash != cx.desired.scope.hash() || cx.now >= rejected.retry_at {
         return None;
     }
-    let message =
-        format!("DataFast refused the request: {:?}. Correct spec, or the account's credential", rejected.message);
-    cx.wait(Reason::Rejected, message, Requeue::at(rejected.retry_at))
-}
-
-pub(in crate::lifecycle) fn throttled(cx: &Context<'_>, cause: Cause) -> Option<Decision> {
-    if !matches!(cause, Cause::KeyLost | Cause::Vanished) {
+    // That the account is full is for the queue, where a list says so too, or others were told the same.
+    let is_told_by_slots = cx.seen.account.slots.as_ref().is_some_and(|slots| slots.free <= 0 || slots.is_learnt);
+    let requeue = Requeue::at(rejected.retry_at).earliest(Requeue::on_account_change());
+    if rejected.may_be_full && is_told_by_slots {
         return None;
     }
+    if rejected.may_be_full {
+        let message = format!(
+            "DataFast says that it has no room for another token ({:?}), though its list shows fewer than tokenLimit: place 1 in the queue. It is asked again at {:.0}; delete a token there",
+            rejected.message, rejected.retry_at
+        );
+        return cx.wait(Reason::WaitingForSlot, message, requeue);
+    }
+    let message =
+        format!("DataFast refused the request: {:?}. Correct spec, or the account's credential", rejected.message);
+    cx.wait(Reason::Rejected, message, requeue)
+}
+
+/// Whatever makes the operator issue again and again is slowed down, be it a tool that fights over the Secret or a template
+/// with another value at each rendering: else it would use up what all of the account share.
+pub(in crate::lifecycle) fn throttled(cx: &Context<'_>, cause: Cause) -> Option<Decision> {
     let mut issued = cx.seen.log.clone();
     // An attempt that made no token is no reason to wait.
     issued.0.retain(|a| cx.seen.local.unsent.as_ref().is_none_or(|unsent| unsent.nonce != a.nonce));
-    let at = throttle::not_before(&issued, cx.now)?;
-    let message = format!(
-        "Its token was deleted or its Secret was changed again after a short time: the next is issued at {at:.0}. Find out what does that"
-    );
+    let at = throttle::not_before(&issued, cause, cx.now)?;
+    let why = match cause {
+        Cause::KeyLost | Cause::Vanished => "Its token was deleted or its Secret was changed again after a short time",
+        _ => {
+            "A new key was asked for again and again, by annotation or by a change of its scope. Find out what does that"
+        }
+    };
+    let message = format!("{why}: the next is issued at {at:.0}. Find out what does that");
     cx.wait(Reason::Throttled, message, Requeue::at(at))
 }
 
@@ -44,7 +70,7 @@ fn unsent<'a>(cx: &Context<'a>) -> Option<(&'a Unsent, &'a Attempt)> {
 
 /// Whether nothing is left to do but to send the request.
 pub(in crate::lifecycle) fn may_send(cx: &Context<'_>) -> bool {
-    let held_up = |cause| rejected(cx).or_else(|| throttled(cx, cause)).is_some();
+    let held_up = |cause| unavailable(cx).or_else(|| rejected(cx)).or_else(|| throttled(cx, cause)).is_some();
     let is_ready = |(unsent, current): (&Unsent, &Attempt)| {
         unsent.preflight == Preflight::Passed && is_fresh(cx, current) && current.rolls.as_ref() == cx.rolls
     };
@@ -107,7 +133,7 @@ pub(in crate::lifecycle) fn record(cx: &Context<'_>, again: Option<Nonce>, cause
         let is_gone = cx.seen.account.snapshot.is_some_and(absent);
         let is_held = cx.seen.secret_record().is_some_and(|record| record.attempt.as_ref() == Some(&attempt.nonce));
         let is_told = cx.seen.gave_former_key(attempt) || cx.seen.is_lost_roll(attempt);
-        let is_needed = !is_gone || is_held || is_told || throttle::counts(attempt.cause, attempt.at, cx.now);
+        let is_needed = !is_gone || is_held || is_told || throttle::counts(attempt, cx.now);
         again.as_ref() != Some(&attempt.nonce) && is_needed
     };
     let keep = cx.seen.log.0.iter().filter(stays).cloned().collect();

@@ -10,7 +10,7 @@ use crate::datafast::TokenId;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Action, Decision, Requeue, RevokeCause};
 use crate::lifecycle::marker::Nonce;
-use crate::lifecycle::observed::{SecretFacts, SecretOwner, SecretView};
+use crate::lifecycle::observed::{Availability, SecretFacts, SecretOwner, SecretView};
 use crate::lifecycle::secret_state::SecretState;
 use crate::lifecycle::verdict::Reason;
 
@@ -22,13 +22,20 @@ pub(in crate::lifecycle) fn deletion(cx: &Context<'_>) -> Decision {
     if cx.seen.local.in_flight.is_some() || cx.seen.local.is_calling {
         return wait(cx, "DataFast's answer to a request", Requeue::default());
     }
-    unconfirmed(cx).or_else(|| finish_roll(cx)).unwrap_or_else(|| revoke_all(cx))
+    policy_unknown(cx).or_else(|| unconfirmed(cx)).or_else(|| finish_roll(cx)).unwrap_or_else(|| revoke_all(cx))
+}
+
+/// Whether the account lets the token stay is not known before its resource was seen.
+fn policy_unknown(cx: &Context<'_>) -> Option<Decision> {
+    let is_asked = cx.desired.retain && !cx.desired.abandon;
+    let is_unknown = cx.seen.account.allow.is_none() && cx.seen.account.availability == Availability::Connecting;
+    cx.closed().filter(|_| is_asked && is_unknown)
 }
 
 /// The list lacks the Secret's token: its key tells whether it is gone.
 fn unconfirmed(cx: &Context<'_>) -> Option<Decision> {
     let SecretState::Missing(id) = &cx.secret_state else { return None };
-    if cx.desired.abandon || cx.desired.retain {
+    if cx.desired.abandon || cx.retains() {
         return None;
     }
     Some(prove(cx, id)?.explained("Deletion waits for the token to be revoked."))
@@ -36,11 +43,11 @@ fn unconfirmed(cx: &Context<'_>) -> Option<Decision> {
 
 fn revoke_all(cx: &Context<'_>) -> Decision {
     let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
-    let remains = tokens(cx, cx.desired.retain);
+    let remains = tokens(cx, cx.retains());
     let unresolved = unresolved(cx);
     if cx.desired.abandon || remains.is_none() && unresolved.is_none() {
         return Decision::Act(match &cx.seen.secret {
-            SecretView::Present(facts) if is_ours(facts) && !cx.desired.retain => Action::DeleteSecret,
+            SecretView::Present(facts) if is_ours(facts) && !cx.retains() => Action::DeleteSecret,
             _ => Action::Release,
         });
     }
@@ -95,7 +102,7 @@ fn finish_roll(cx: &Context<'_>) -> Option<Decision> {
 
 fn roll_to_finish(cx: &Context<'_>) -> Option<Decision> {
     let seen = cx.seen;
-    if !cx.desired.retain || cx.desired.abandon || cx.has_expired() || seen.secret_record().is_none() {
+    if !cx.retains() || cx.desired.abandon || cx.has_expired() || seen.secret_record().is_none() {
         return None;
     }
     if seen.local.pending.as_ref().is_some_and(|pending| pending.rolled) {

@@ -2,6 +2,7 @@
 
 use super::issuing::waiting;
 use super::superseded::{Retirement, retiring};
+use crate::lifecycle::allow::Forbidden;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Decision, Requeue};
 use crate::lifecycle::observed::Availability;
@@ -17,9 +18,9 @@ pub(in crate::lifecycle) fn suspended(cx: &Context<'_>) -> Option<Decision> {
 
 /// What was issued before stays as it is.
 pub(in crate::lifecycle) fn not_allowed(cx: &Context<'_>) -> Option<Decision> {
-    let why = cx.forbidden()?;
+    let Forbidden { why, remedy } = cx.forbidden()?;
     let message = format!(
-        "DataFastAccount {:?} forbids it: {why}. Ask for less, or have the account's owner allow it",
+        "DataFastAccount {:?} forbids it: {why}. {remedy}, or have the account's owner allow it",
         cx.seen.names.account
     );
     // Not all operators may watch the labels of namespaces.
@@ -34,10 +35,10 @@ pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {
     let speaks = !matches!(cx.seen.account.availability, Availability::NotFound | Availability::NotReady(_));
     match &cx.secret_state {
         SecretState::Live(listed) if speaks => {
-            let mut message = format!("Secret {name:?} holds token {}", listed.token.display_key);
+            let mut message = format!("Secret {name:?} holds token {}", listed.token.shown());
             for used in retiring(cx).filter(Retirement::is_in_use) {
                 let until = used.until().map(|at| format!(", and is revoked at {at:.0}")).unwrap_or_default();
-                message += &format!("; its predecessor {} is still in use{until}", used.listed.token.display_key);
+                message += &format!("; its predecessor {} is still in use{until}", used.listed.token.shown());
             }
             rest(Reason::Issued, message, Requeue::default())
         }

@@ -97,6 +97,8 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
         Throttled,
         Suspended,
         Expired,
+        SecretUnreadable,
+        Deleting,
     ];
     let mut words = std::collections::BTreeSet::new();
     for reason in all {
@@ -120,7 +122,10 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
             AccountNotFound,
             AccountNotReady,
             SecretWriteRefused,
-            Suspended
+            Throttled,
+            Suspended,
+            SecretUnreadable,
+            Deleting
         ]
     );
 }

@@ -1,5 +1,6 @@
 //! Keys that users bring along: taken over where everything fits, left alone where not.
 
+use crate::datafast::Flaw;
 use crate::lifecycle::decision::Action;
 use crate::lifecycle::local::Refused;
 use crate::lifecycle::observed::{Availability, SecretOwner};
@@ -29,6 +30,7 @@ fn an_import_is_claimed_then_proven_then_taken_over() {
         owner: SecretOwner::This,
         record: scene.writes_secret(),
         key: Some(key(7)),
+        flaw: None,
         drifted: false,
     };
     scene.says(Reason::Issued, true, "dft_007");
@@ -64,6 +66,14 @@ fn a_key_that_could_not_be_tried_is_tried_again_later() {
     assert_eq!(scene.rests().requeue.at, Some(later(1)));
     scene.now = later(1);
     assert_eq!(scene.action(), prove(7));
+}
+
+#[test]
+fn an_entry_that_holds_no_key_is_told_by_what_it_holds() {
+    for (flaw, words) in [(Flaw::Missing, "\"token\" holds no key"), (Flaw::Quoted, "\"token\" is in quotes")] {
+        let scene = Scene::import().change(|s| (s.secret().key, s.secret().flaw) = (None, Some(flaw)));
+        scene.says(Reason::SecretConflict, false, words);
+    }
 }
 
 #[test]

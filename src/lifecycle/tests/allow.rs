@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::lifecycle::allow::{Allow, Standing};
+use crate::api::DeletionPolicy;
+use crate::lifecycle::allow::{Allow, Asked, Forbidden, Place, Rank, Standing};
 use crate::lifecycle::decision::{Action, RevokeCause};
 use crate::lifecycle::desired::Expiry;
 use crate::lifecycle::local::Preflight;
@@ -36,9 +37,18 @@ fn asking_for(asked: &[&str]) -> Scope {
     Scope { website_ids: set(asked), ..scope() }
 }
 
+fn deletion_policies(allowed: &[DeletionPolicy]) -> Allow {
+    Allow { deletion_policies: Some(allowed.iter().copied().collect()), ..Allow::default() }
+}
+
+/// An access token of this scope.
+fn a_token(scope: &Scope) -> Asked<'_> {
+    Asked { scope, is_website_key: false, retain: false }
+}
+
 /// What `allow` says to this scope, of a resource that is welcome and the first of its namespace.
 fn verdict(allow: &Allow, scope: &Scope) -> Option<String> {
-    allow.forbids(scope, Standing::default())
+    allow.forbids(a_token(scope), Standing::default()).map(|forbidden| forbidden.why)
 }
 
 /// The scene in an account that allows other permissions only.
@@ -119,23 +129,108 @@ fn where_websites_are_named_a_token_must_choose_among_them() {
 
 #[test]
 fn a_namespace_that_the_account_is_not_for_gets_nothing_of_it() {
-    let outside = Standing { is_outside: true, earlier: 0 };
+    let outside = Standing { is_outside: true, ahead: 0 };
     let generous = permissions(&["*"]);
-    assert_eq!(generous.forbids(&scope(), outside).unwrap(), "it is not for this namespace (allow.namespaceSelector)");
+    let why = generous.forbids(a_token(&scope()), outside).unwrap().why;
+    assert_eq!(why, "it is not for this namespace (allow.namespaceSelector)");
 }
 
 #[test]
 fn the_first_of_a_namespace_are_allowed_and_no_more() {
-    let most = |most| Allow { most_per_namespace: most, ..Allow::default() };
-    let at = |earlier| Standing { earlier, ..Standing::default() };
-    for earlier in 0..3 {
-        assert_eq!(most(Some(3)).forbids(&scope(), at(earlier)), None);
+    let cases = [
+        (false, "a namespace may have 3 tokens, and others come first (allow.maxTokensPerNamespace)"),
+        (true, "a namespace may have 3 website keys, and others come first (allow.maxKeysPerNamespace)"),
+    ];
+    let scope = scope();
+    for (is_website_key, expected) in cases {
+        let asked = Asked { is_website_key, ..a_token(&scope) };
+        let at = |most, ahead| {
+            let (tokens, keys) = if is_website_key { (Some(1), most) } else { (most, Some(1)) };
+            let limits = Allow {
+                max_tokens_per_namespace: tokens,
+                max_keys_per_namespace: keys,
+                website_keys: true,
+                ..Allow::default()
+            };
+            limits.forbids(asked, Standing { ahead, ..Standing::default() })
+        };
+        for ahead in 0..3 {
+            assert_eq!(at(Some(3), ahead), None);
+        }
+        for ahead in [3, 4, 100] {
+            assert_eq!(at(Some(3), ahead).unwrap().why, expected);
+        }
+        assert_eq!(at(None, 1000), None, "the other kind's limit does not count");
     }
-    for earlier in [3, 4, 100] {
-        let why = most(Some(3)).forbids(&scope(), at(earlier)).unwrap();
-        assert_eq!(why, "a namespace may have 3 tokens, and others were first (allow.maxTokensPerNamespace)");
+}
+
+#[test]
+fn website_keys_are_not_handed_out_unless_the_account_says_so() {
+    let (default, opened) = (Allow::default(), Allow { website_keys: true, ..Allow::default() });
+    let scope = asking_for(&[SHOP]);
+    let key = Asked { is_website_key: true, ..a_token(&scope) };
+    let Forbidden { why, remedy } = default.forbids(key, Standing::default()).unwrap();
+    assert!(why.contains("allow.websiteKeys") && remedy.contains("DataFastAccessToken"), "{why} {remedy}");
+    assert_eq!(opened.forbids(key, Standing::default()), None);
+    assert_eq!(verdict(&default, &scope), None, "an access token is no website key");
+
+    let issued = Scene::in_sync().change(|s| (s.website, s.allow) = (Some(SHOP), Some(default)));
+    says_not_allowed(&issued, "allow.websiteKeys");
+    assert!(matches!(issued.deleted().action(), Action::Revoke { .. }), "it ends as ever");
+}
+
+#[test]
+fn a_deletion_policy_must_be_one_that_the_account_allows() {
+    use DeletionPolicy::{Retain, Revoke};
+    let cases: [(Allow, [bool; 2]); 4] = [
+        (Allow::default(), [true, true]),
+        (deletion_policies(&[Revoke]), [true, false]),
+        (deletion_policies(&[Retain]), [false, true]),
+        (deletion_policies(&[Revoke, Retain]), [true, true]),
+    ];
+    for (allow, allowed) in cases {
+        let forbids = |retain| allow.forbids(Asked { retain, ..a_token(&scope()) }, Standing::default());
+        assert_eq!([false, true].map(|retain| forbids(retain).is_none()), allowed, "{allow:?}");
     }
-    assert_eq!(most(None).forbids(&scope(), at(1000)), None);
+    let retained = Scene::in_sync().change(|s| {
+        (s.desired.retain, s.allow) = (true, Some(deletion_policies(&[Revoke])));
+        s.desired.requests.rotate = request("please");
+    });
+    says_not_allowed(&retained, "allow.deletionPolicies");
+}
+
+#[test]
+fn a_token_that_may_not_be_left_behind_is_revoked_when_its_resource_goes() {
+    let deleted = || Scene::in_sync().deleted().change(|s| s.desired.retain = true);
+    let revoke_only = Some(deletion_policies(&[DeletionPolicy::Revoke]));
+    let forbidden = deleted().change(|s| s.allow = revoke_only.clone());
+    assert_eq!(forbidden.action(), revoke(1, RevokeCause::Deleted));
+    let mut simulator = Simulator::new(forbidden);
+    simulator.settle();
+    assert!(simulator.released && simulator.own().is_empty());
+    assert!(matches!(simulator.scene.secret, SecretView::Missing), "nor is its Secret");
+    assert_eq!(deleted().change(|s| s.allow = Some(Allow::default())).action(), Action::Release);
+
+    let unknown = deleted().change(|s| (s.allow, s.availability) = (None, Availability::Connecting));
+    assert!(unknown.pauses().account_changes);
+    let nowhere = deleted().change(|s| (s.allow, s.availability) = (None, Availability::NotFound));
+    assert_eq!(nowhere.action(), Action::Release, "without an account nothing forbids it");
+    let abandoned = deleted().change(|s| (s.allow, s.desired.abandon) = (revoke_only, true));
+    assert_eq!(abandoned.action(), Action::DeleteSecret, "what a person asks for is done without DataFast");
+}
+
+#[test]
+fn who_has_a_token_comes_before_who_has_none_and_then_the_older_one() {
+    let rank = |place, created: i64, uid: &str| Rank { place, created: Some(ago(-created)), uid: uid.to_owned() };
+    let order = [
+        rank(Place::Taken, 2, "b"),
+        rank(Place::Taken, 9, "a"),
+        rank(Place::Recorded, 1, "z"),
+        rank(Place::Nothing, 0, "y"),
+        rank(Place::Nothing, 0, "z"),
+        rank(Place::Nothing, 1, "x"),
+    ];
+    assert!(order.is_sorted(), "an annotation, which a tenant can write, puts nobody before one that has a token");
 }
 
 #[test]
@@ -149,8 +244,8 @@ fn what_is_not_allowed_waits_for_a_person_and_names_the_rule() {
         ),
         (
             Scene::new().change(|s| {
-                s.allow = Some(Allow { most_per_namespace: Some(1), ..Allow::default() });
-                s.standing.earlier = 1;
+                s.allow = Some(Allow { max_tokens_per_namespace: Some(1), ..Allow::default() });
+                s.standing.ahead = 1;
             }),
             "allow.maxTokensPerNamespace",
         ),
@@ -293,13 +388,19 @@ fn once_it_is_allowed_again_it_goes_on() {
 
 #[test]
 fn where_a_namespace_has_a_share_a_resource_has_one_former_token_at_most() {
-    let asked = |most_per_namespace| {
+    let asked = |max_tokens_per_namespace| {
         Scene::replaced(10).change(|s| {
-            s.allow = Some(Allow { most_per_namespace, ..Allow::default() });
+            s.allow = Some(Allow { max_tokens_per_namespace, website_keys: true, ..Allow::default() });
             s.desired.requests.rotate = request("again");
         })
     };
     asked(None).records(Cause::RotateRequested);
+    asked(Some(1)).change(|s| s.website = Some(SHOP)).records(Cause::RotateRequested);
+    let of_keys = asked(None).change(|s| {
+        s.website = Some(SHOP);
+        s.allow.as_mut().unwrap().max_keys_per_namespace = Some(1);
+    });
+    of_keys.says(Reason::WaitingForSlot, true, "allow.maxKeysPerNamespace");
     let waits = asked(Some(1));
     waits.says(Reason::WaitingForSlot, true, "allow.maxTokensPerNamespace");
     assert_eq!(waits.rests().requeue.at, Some(later(50)), "when the former one goes");

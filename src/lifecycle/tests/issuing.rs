@@ -162,7 +162,12 @@ fn the_log_forgets_only_what_a_list_past_the_horizon_does_not_show() {
 
 #[test]
 fn what_datafast_refused_is_not_asked_again_until_spec_changes_or_time_passes() {
-    let rejected = |hash| Rejected { spec_hash: hash, message: "unknown permission".into(), retry_at: later(10) };
+    let rejected = |hash| Rejected {
+        spec_hash: hash,
+        message: "unknown permission".into(),
+        may_be_full: false,
+        retry_at: later(10),
+    };
     let mut scene = Scene::recorded(Preflight::Passed);
     scene.local.rejected = Some(rejected(scope().hash()));
     let verdict = scene.says(Reason::Rejected, false, "\"unknown permission\"");

@@ -128,7 +128,7 @@ pub(super) fn secret(n: u8, issued_at: Timestamp) -> SecretFacts {
         request: None,
         answered: Requests::default(),
     };
-    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), drifted: false }
+    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), flaw: None, drifted: false }
 }
 
 /// Two lists that show the same, the last one begun at `begun`.

@@ -127,10 +127,8 @@ proptest! {
 
     #[test]
     fn each_in_the_queue_has_a_place_of_its_own(queue in random::queue(random::recent_time())) {
-        let place = |waiting: &Waiting| {
-            let others = queue.iter().filter(|other| *other != waiting).cloned().collect();
-            Slots { free: 0, others }.ahead_of(waiting)
-        };
+        let slots = Slots { queue: super::scenes::in_order(&queue), ..Slots::default() };
+        let place = |waiting: &Waiting| slots.ahead_of(waiting);
         let places: BTreeSet<usize> = queue.iter().map(place).collect();
         prop_assert_eq!(places, (0..queue.len()).collect(), "so that no slot is for two, and none for nobody");
     }

@@ -147,7 +147,7 @@ fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     let keys =
         prop_oneof![5 => ALL.prop_map(|n| Some(key(n))), 1 => ALL.prop_map(|n| Some(lookalike(n))), 1 => Just(None)];
     let edited = (owner.clone(), record(time.clone()), keys, any::<bool>())
-        .prop_map(|(owner, record, key, drifted)| SecretFacts { owner, record, key, drifted });
+        .prop_map(|(owner, record, key, drifted)| SecretFacts { owner, record, key, flaw: None, drifted });
     // A record in order, but for what a tenant then sets.
     let in_order =
         (ALL, owner, time, any::<bool>(), any::<bool>()).prop_map(|(n, owner, at, drop_attempt, drop_key)| {

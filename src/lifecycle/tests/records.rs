@@ -83,26 +83,28 @@ proptest! {
 
     #[test]
     fn what_the_throttle_once_allows_it_goes_on_to_allow(
-        pauses in prop::collection::vec((0..5000_i64, prop_oneof![Just(Cause::KeyLost), Just(Cause::Vanished), Just(Cause::New)]), 0..40),
+        pauses in prop::collection::vec((0..5000_i64, prop_oneof![Just(Cause::KeyLost), Just(Cause::Vanished), Just(Cause::New), Just(Cause::ScopeChanged)]), 0..40),
         wait in 0..200_i64,
         more in 0..3000_i64,
+        cause in prop_oneof![Just(Cause::KeyLost), Just(Cause::RotateRequested), Just(Cause::RevokeNow)],
     ) {
+        let not_before = |log: &Log, at| throttle::not_before(log, cause, at);
         let mut at = ago(0);
         let mut log = Log::default();
         let mut last = at;
-        for (n, (pause, cause)) in (0_u8..).zip(pauses) {
+        for (n, (pause, before)) in (0_u8..).zip(pauses) {
             at += SignedDuration::from_secs(pause);
-            let without = throttle::not_before(&log, at);
-            log.0.push(attempt(n, at, cause));
-            prop_assert!(throttle::not_before(&log, at) >= without, "one more attempt makes nothing sooner");
+            let without = not_before(&log, at);
+            log.0.push(attempt(n, at, before));
+            prop_assert!(not_before(&log, at) >= without, "one more attempt makes nothing sooner");
             last = at;
         }
         let then = last + SignedDuration::from_mins(wait);
-        match throttle::not_before(&log, then) {
-            None => prop_assert_eq!(throttle::not_before(&log, then + SignedDuration::from_mins(more)), None),
+        match not_before(&log, then) {
+            None => prop_assert_eq!(not_before(&log, then + SignedDuration::from_mins(more)), None),
             Some(until) => {
                 prop_assert!(until > then && until.duration_since(last) <= SignedDuration::from_hours(1));
-                prop_assert_eq!(throttle::not_before(&log, until), None);
+                prop_assert_eq!(not_before(&log, until), None);
             }
         }
     }

@@ -157,6 +157,7 @@ fn the_token_of_a_lost_key_is_kept_as_long_as_datafast_refuses_the_next() {
         s.local.rejected = Some(crate::lifecycle::local::Rejected {
             spec_hash: scope().hash(),
             message: "no".into(),
+            may_be_full: false,
             retry_at: later(10),
         });
     });

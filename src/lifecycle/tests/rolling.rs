@@ -213,7 +213,8 @@ fn a_roll_needs_no_slot_no_place_in_the_queue_and_no_share_of_a_namespace() {
             let full = due(cause).change(|s| {
                 s.free = free;
                 s.desired.rotation.revoke_first = true;
-                s.allow = Some(crate::lifecycle::allow::Allow { most_per_namespace: Some(1), ..Default::default() });
+                s.allow =
+                    Some(crate::lifecycle::allow::Allow { max_tokens_per_namespace: Some(1), ..Default::default() });
             });
             let mut simulator = Simulator::new(full);
             let said = simulator.settle();
@@ -617,7 +618,12 @@ fn a_token_that_is_gone_when_its_key_is_asked_for_is_replaced() {
 fn a_key_that_datafast_refuses_to_give_is_asked_for_again_later() {
     for cause in ROLLS {
         let refused = recorded(due(cause), cause).change(|s| {
-            s.local.rejected = Some(Rejected { spec_hash: scope().hash(), message: "no".into(), retry_at: later(10) });
+            s.local.rejected = Some(Rejected {
+                spec_hash: scope().hash(),
+                message: "no".into(),
+                may_be_full: false,
+                retry_at: later(10),
+            });
         });
         refused.says(Reason::Rejected, false, "refused");
         assert_eq!(refused.rests().requeue.at, Some(later(10)));
@@ -767,7 +773,7 @@ fn a_deletion_that_retains_waits_for_the_first_list_where_a_roll_may_have_been_l
 fn the_next_rotation_counts_from_the_roll() {
     let scene = rolled(60, Cause::RotationDue).change(|s| s.desired.rotation.every = Some(hours(20)));
     let next = scene.observe(|seen| facts(&scene.desired, seen, scene.now).next_rotation_at).unwrap();
-    assert!(next >= ago(60) + hours(20) && next <= ago(60) + hours(21));
+    assert!(next >= ago(60) + hours(19) && next <= ago(60) + hours(20));
     scene.says(Reason::Issued, true, "dft_002");
 }
 

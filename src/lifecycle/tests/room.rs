@@ -65,7 +65,8 @@ fn the_old_token_stays_where_its_successor_could_not_be_sent_at_once() {
     assert!(matches!(stale.action(), Action::Record { again: Some(_), .. }), "{:?}", stale.action());
     let superseded = ready.clone().change(|s| s.log.0.push(attempt(3, now(), Cause::RotateRequested)));
     superseded.records(Cause::RotateRequested);
-    let rejected = Rejected { spec_hash: scope().hash(), message: "no".into(), retry_at: later(10) };
+    let rejected =
+        Rejected { spec_hash: scope().hash(), message: "no".into(), may_be_full: false, retry_at: later(10) };
     ready.clone().change(|s| s.local.rejected = Some(rejected)).says(Reason::Rejected, false, "refused");
     let closed = ready.change(|s| s.availability = Availability::RateLimited);
     closed.says(Reason::RateLimited, true, "");

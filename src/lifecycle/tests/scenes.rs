@@ -15,7 +15,7 @@ use crate::lifecycle::marker::OwnerId;
 use crate::lifecycle::observed::{
     AccountView, Availability, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
-use crate::lifecycle::queue::{Slots, Waiting};
+use crate::lifecycle::queue::{InOrder, RateWindow, Slots, Waiting};
 use crate::lifecycle::record::{Cause, Log, Requests, SecretRecord};
 use crate::lifecycle::snapshot::Snapshot;
 use crate::lifecycle::verdict::{Reason, Verdict};
@@ -26,6 +26,8 @@ pub(super) use super::pieces::*;
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) desired: Desired,
+    /// Of a website key.
+    pub(super) website: Option<&'static str>,
     pub(super) has_finalizer: bool,
     pub(super) log: Log,
     pub(super) status: StatusRecord,
@@ -34,6 +36,7 @@ pub(super) struct Scene {
     pub(super) snapshot: Option<Snapshot>,
     pub(super) free: Option<i64>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) window: Option<RateWindow>,
     pub(super) allow: Option<Allow>,
     pub(super) standing: Standing,
     pub(super) local: Local,
@@ -70,6 +73,7 @@ impl Scene {
                 deleting: false,
                 abandon: false,
             },
+            website: None,
             has_finalizer: false,
             log: Log::default(),
             status: StatusRecord::default(),
@@ -78,6 +82,7 @@ impl Scene {
             snapshot: Some(lists(now(), &[])),
             free: Some(20),
             waiting: Vec::new(),
+            window: None,
             allow: None,
             standing: Standing::default(),
             local: Local::default(),
@@ -141,7 +146,7 @@ impl Scene {
     pub(super) fn import() -> Self {
         let mut scene = Self::new().listing(&[unmarked(7)]);
         let record = SecretRecord { token_id: Some(id(7)), ..SecretRecord::default() };
-        let facts = SecretFacts { owner: SecretOwner::Nobody, record, key: Some(key(7)), drifted: true };
+        let facts = SecretFacts { owner: SecretOwner::Nobody, record, key: Some(key(7)), flaw: None, drifted: true };
         scene.secret = SecretView::Present(facts);
         scene
     }
@@ -198,7 +203,7 @@ impl Scene {
 
     pub(super) fn observe<R>(&self, f: impl FnOnce(&Observed<'_>) -> R) -> R {
         f(&Observed {
-            names: Names { secret: "agent", key: "token", account: "default", website: None },
+            names: Names { secret: "agent", key: "token", account: "default", website: self.website },
             owner: me(),
             has_finalizer: self.has_finalizer,
             log: self.log.clone(),
@@ -207,7 +212,8 @@ impl Scene {
             account: AccountView {
                 availability: self.availability.clone(),
                 snapshot: self.snapshot.as_ref(),
-                slots: self.free.map(|free| Slots { free, others: self.waiting.clone() }),
+                slots: self.free.map(|free| Slots { free, queue: in_order(&self.waiting), is_learnt: false }),
+                window: self.window.clone(),
                 allow: self.allow.as_ref(),
                 standing: self.standing,
             },
@@ -281,4 +287,9 @@ impl Scene {
             other => panic!("{other:?} writes no Secret"),
         }
     }
+}
+
+/// A queue of these.
+pub(super) fn in_order(waiting: &[Waiting]) -> InOrder {
+    InOrder::new(waiting.iter().cloned().collect())
 }

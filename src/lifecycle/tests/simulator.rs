@@ -388,7 +388,7 @@ impl Simulator {
         let annotations = record.annotations().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let record = SecretRecord::read(&annotations.collect(), self.scene.now);
         let key = if swap { self.pending_key.clone() } else { self.scene.secret().key.clone() };
-        let facts = SecretFacts { owner: SecretOwner::This, record, key, drifted: false };
+        let facts = SecretFacts { owner: SecretOwner::This, record, key, flaw: None, drifted: false };
         self.scene.secret = SecretView::Present(facts);
     }
 

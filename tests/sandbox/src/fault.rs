@@ -197,6 +197,8 @@ pub enum Wire {
     WithoutKey,
     /// `data` is an object where it would be an array of one.
     DataObject,
+    /// `displayKey` masks nothing: it is the raw key where there is one, and looks like one in lists.
+    Unmasked,
 }
 
 /// A request caught by a hold waits here.

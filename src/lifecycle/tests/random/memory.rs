@@ -32,6 +32,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         ..pending(n, since)
     });
     let rejected = (any::<bool>(), time.clone()).prop_map(|(wide, retry_at)| Rejected {
+        may_be_full: false,
         spec_hash: if wide { wider_scope() } else { scope() }.hash(),
         message: "no".into(),
         retry_at,

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
+use crate::api::DeletionPolicy;
 use crate::datafast::Token;
 use crate::lifecycle::allow::{Allow, Standing};
 use crate::lifecycle::marker::OwnerId;
@@ -58,8 +59,15 @@ fn allows() -> impl Strategy<Value = Allow> {
         1 => Just(Some(["goals:read".to_owned()].into())),
     ];
     let websites = prop::option::weighted(0.1, Just(["65f1c0ffee0123456789abcd".to_owned()].into()));
-    (permissions, websites, prop::option::weighted(0.2, 1..4_usize)).prop_map(
-        |(permissions, website_ids, most_per_namespace)| Allow { permissions, website_ids, most_per_namespace },
+    let revoke_only = prop::option::weighted(0.2, Just([DeletionPolicy::Revoke].into()));
+    (permissions, websites, prop::option::weighted(0.2, 1..4_usize), revoke_only).prop_map(
+        |(permissions, website_ids, max_tokens_per_namespace, deletion_policies)| Allow {
+            permissions,
+            website_ids,
+            max_tokens_per_namespace,
+            deletion_policies,
+            ..Allow::default()
+        },
     )
 }
 
@@ -85,7 +93,7 @@ pub(super) fn surroundings(
     time: impl Strategy<Value = Timestamp> + Clone + 'static,
 ) -> impl Strategy<Value = Surroundings> {
     let standing =
-        (prop::bool::weighted(0.05), 0..3_usize).prop_map(|(is_outside, earlier)| Standing { is_outside, earlier });
+        (prop::bool::weighted(0.05), 0..3_usize).prop_map(|(is_outside, ahead)| Standing { is_outside, ahead });
     (
         gates(),
         prop::option::weighted(0.9, snapshots(time.clone())).boxed(),

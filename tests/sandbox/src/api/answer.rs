@@ -58,6 +58,9 @@ impl Answer {
 }
 
 fn success_body(mut data: Vec<Value>, wire: &[Wire]) -> Value {
+    if wire.contains(&Wire::Unmasked) {
+        data.iter_mut().filter(|object| object.get("displayKey").is_some()).for_each(unmask);
+    }
     // Only the answers to a create and a roll have a key, and so their variants apply to objects with one.
     for object in data.iter_mut().filter_map(Value::as_object_mut).filter(|object| object.contains_key("key")) {
         for variant in wire {
@@ -71,7 +74,7 @@ fn success_body(mut data: Vec<Value>, wire: &[Wire]) -> Value {
                     object.remove("lastUsedAt");
                     object.remove("createdAt");
                 }
-                Wire::WithoutKey | Wire::DataObject => {}
+                Wire::WithoutKey | Wire::DataObject | Wire::Unmasked => {}
             }
         }
         if wire.contains(&Wire::WithoutKey) {
@@ -81,6 +84,12 @@ fn success_body(mut data: Vec<Value>, wire: &[Wire]) -> Value {
     let single = wire.contains(&Wire::DataObject) && data.len() == 1;
     let data = if single { data.remove(0) } else { Value::Array(data) };
     json!({ "status": "success", "data": data })
+}
+
+fn unmask(object: &mut Value) {
+    let id = object["_id"].as_str().unwrap_or_default();
+    let made_up = format!("dft_{id}{id}");
+    object["displayKey"] = object.get("key").cloned().unwrap_or_else(|| json!(made_up));
 }
 
 fn error_body(code: u16, message: &str) -> Value {

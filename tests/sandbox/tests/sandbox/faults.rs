@@ -184,6 +184,7 @@ async fn answers_in_another_spelling() {
         (Wire::WithoutTimes, |data| data[0].get("createdAt").is_none() && data[0].get("lastUsedAt").is_none()),
         (Wire::WithoutKey, |data| data[0].get("key").is_none() && data[0]["_id"].is_string()),
         (Wire::DataObject, |data| data.is_object() && data["key"].is_string()),
+        (Wire::Unmasked, |data| data[0]["displayKey"] == data[0]["key"]),
     ] {
         world.account.set_fault(Fault::new(CREATE, Kind::Wire { wire }).once());
         let body: Value = world.create(&json!({})).send().await.unwrap().json().await.unwrap();
