@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a model that can't be made is a defect of the test")]
 #![expect(clippy::too_many_lines, reason = "a step of the model is one match over all there is")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -442,6 +442,7 @@ impl Protocol {
             restarts: false,
             retain: self.retain,
             suspended: false,
+            unreadable: None,
             deleting: resource.deleting,
             abandon: false,
         };
@@ -454,6 +455,7 @@ impl Protocol {
                 token_id: status.token.map(token_id),
                 attempt: status.token.map(nonce),
                 retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
+                revoke_after: BTreeMap::new(),
                 ready: status.ready,
                 rotate_request: status.rotate_request.clone(),
                 waiting_since: None,
@@ -572,6 +574,7 @@ impl Protocol {
                 if same_resource && let Some(resource) = world.resource.as_mut() {
                     resource.version += 1;
                     resource.has_finalizer = true;
+                    operator.apply(Event::FinalizerAdded);
                 }
             }
             Plan::Revoke(n, cause) => {

@@ -8,6 +8,8 @@ mod account_credential;
 mod account_status;
 mod census;
 mod events;
+mod left_behind;
+mod lenient;
 mod memory;
 mod observe;
 mod panics;
@@ -26,6 +28,7 @@ mod supervisor;
 mod unclaimed;
 mod watch;
 
+use lenient::Lenient;
 use resource::Managed;
 pub use run::{Settings, run};
 
@@ -61,7 +64,7 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// For each kind, one for each watched namespace, or one for all.
     pub(crate) stores: Vec<Box<dyn resource::KindStore>>,
-    pub(crate) account_resources: Store<DataFastAccount>,
+    pub(crate) account_resources: Store<Lenient<DataFastAccount>>,
     /// Of all namespaces; none where only some are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     /// Secrets of the operator's, for each watched namespace, or of all.

@@ -14,7 +14,7 @@ use super::secret::Recipe;
 use super::{Context, status};
 use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
-use crate::datafast::{Flaw, RawKey, Token, TokenId};
+use crate::datafast::{Flaw, RawKey, TokenId};
 use crate::lifecycle::allow::Standing;
 use crate::lifecycle::desired::{Desired, Expiry, Rotation};
 use crate::lifecycle::local::Local;
@@ -47,6 +47,7 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
         restarts: !terms.rollout_restart.is_empty(),
         retain: terms.deletion_policy == DeletionPolicy::Retain,
         suspended: terms.suspend,
+        unreadable: resource.unreadable().cloned(),
         deleting: resource.is_deleted(),
         abandon,
     }
@@ -125,7 +126,7 @@ impl<'a> Scene<'a> {
             return BTreeSet::new();
         }
         let mut others = ctx.resources().filter(|other| other.uid() != self.resource.uid());
-        let taken = others.any(|other| names_token(&*other, &listed.token, listed.marker.as_ref()));
+        let taken = others.any(|other| names_token(&*other, &listed.token.id, listed.marker.as_ref()));
         taken.then(|| listed.token.id.clone()).into_iter().collect()
     }
 }
@@ -152,8 +153,8 @@ fn entry(secret: &Secret, name: &str) -> Result<RawKey, Flaw> {
 }
 
 /// Whether a token is a resource's: its status names it, or its marker says so.
-fn names_token(resource: &dyn Managed, token: &Token, marker: Option<&Marker>) -> bool {
-    status_record(resource).names(&token.id) || marker.is_some_and(|marker| marker.owner == resource.owner_id())
+pub(super) fn names_token(resource: &dyn Managed, id: &TokenId, marker: Option<&Marker>) -> bool {
+    status_record(resource).names(id) || marker.is_some_and(|marker| marker.owner == resource.owner_id())
 }
 
 /// Since when the resource says that something is to be done.
@@ -165,10 +166,13 @@ fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
 pub(super) fn status_record(resource: &dyn Managed) -> StatusRecord {
     let Some(status) = resource.status() else { return StatusRecord::default() };
     let parse = |id: &String| TokenId::parse(id).ok();
+    let revoke_after =
+        status.retiring.iter().filter_map(|it| Some((parse(&it.token_id)?, it.revoke_after.as_ref()?.0)));
     StatusRecord {
         token_id: status.token_id.as_ref().and_then(parse),
         attempt: status.token_name.as_deref().and_then(Marker::of_name).map(|marker| marker.nonce),
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
+        revoke_after: revoke_after.collect(),
         ready: status::is_true(&status.conditions, names::READY),
         waiting_since: waiting_since(&status.conditions),
         issued_at: status.issued_at.as_ref().map(|time| time.0),

@@ -4,7 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::RevokeCause;
-use super::local::{Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent, Watched};
+pub use super::local::Now;
+use super::local::{Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
@@ -101,7 +102,13 @@ pub enum Event {
     Retiring(Vec<TokenId>),
     /// The account got another credential.
     CredentialChanged,
-    /// The resource was deleted without us, its finalizer taken away.
+    /// The finalizer was put on.
+    FinalizerAdded,
+    /// The finalizer is about to be taken off: nothing else of the resource is left.
+    Releasing,
+    /// The API server refused to have the finalizer put on, or taken off.
+    FinalizerRefused(Refusal),
+    /// The resource is gone, be it without us.
     Vanished,
     /// The process is to end: no refusal is waited out.
     Ending,
@@ -147,17 +154,12 @@ pub enum Answer {
 pub enum Effect {
     /// Tell people why a token is issued in place of one that was there: once for each attempt.
     Announce(Cause),
+    /// Tell people that the finalizer can't be changed, and why.
+    TellRefusal(String),
     /// Revoke a token that has nowhere to go: its resource was deleted without us.
     RevokeOrphan(TokenId),
-}
-
-/// A time by both clocks: the wall clock, and one that nobody can set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Now {
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// The steady clock, since some moment.
-    pub steady: SignedDuration,
+    /// Clear away what a resource has left behind that was deleted without us, and the token whose key was pending.
+    ClearAway(Option<TokenId>),
 }
 
 impl Local {
@@ -195,22 +197,17 @@ impl Local {
                 (self.rejected, self.unserved, self.unproved, self.proof) = (None, None, None, None);
                 self.denied.clear();
             }
+            Event::FinalizerAdded => (self.finalizer, self.refusals) = (None, 0),
+            Event::Releasing => self.is_released = true,
+            Event::FinalizerRefused(refusal) => return self.finalizer_refused(refusal, at),
             Event::Vanished => {
                 self.is_gone = true;
-                return self.pending.take().map(|pending| Effect::RevokeOrphan(pending.token_id));
+                let pending = self.pending.take().map(|pending| pending.token_id);
+                return (!self.is_released).then_some(Effect::ClearAway(pending));
             }
             Event::Ending => self.pending.iter_mut().for_each(|pending| pending.refused = None),
         }
         None
-    }
-
-    /// How long the resource, and tokens of it that retire, have been seen by the steady clock.
-    pub fn tick(&mut self, now: Now) {
-        let watched =
-            self.watched.get_or_insert(Watched { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO });
-        for watched in self.retired.values_mut().chain([watched]) {
-            watched.lasted = now.steady - watched.since;
-        }
     }
 
     fn recorded(
@@ -337,11 +334,12 @@ impl Local {
         self.pending.take_if(|pending| pending.token_id == token_id);
     }
 
-    fn retire(&mut self, tokens: Vec<TokenId>, now: Now) {
-        let mut before = std::mem::take(&mut self.retired);
-        let new = Watched { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO };
-        self.retired =
-            tokens.into_iter().map(|id| (before.remove(&id).unwrap_or(new), id)).map(|(w, id)| (id, w)).collect();
+    /// Each way of being refused is worth telling once.
+    fn finalizer_refused(&mut self, refusal: Refusal, now: Timestamp) -> Option<Effect> {
+        let refused = self.refused(refusal, now);
+        let before = self.finalizer.replace(refused.clone());
+        let is_news = before.is_none_or(|before| before.message != refused.message);
+        is_news.then_some(Effect::TellRefusal(refused.message))
     }
 
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.

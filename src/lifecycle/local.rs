@@ -25,6 +25,8 @@ pub struct Local {
     pub(super) late: Option<Late>,
     /// The last refusal of a Secret that was to be written again.
     pub(super) rewrite: Option<Refused>,
+    /// The last refusal to have the finalizer put on, or taken off.
+    pub(super) finalizer: Option<Refused>,
     /// Why DataFast refused, for which scope, and when to ask again.
     pub(super) rejected: Option<Rejected>,
     /// Why DataFast could not serve the last request for a key, and when to send another.
@@ -47,12 +49,14 @@ pub struct Local {
     pub(super) rejections: u32,
     /// The attempt whose cause people have been told.
     pub(super) announced: Option<Nonce>,
-    /// The resource was deleted without us: what is under way for it has nowhere to go.
+    /// Nothing of the resource is left but its finalizer, which is taken off.
+    pub(super) is_released: bool,
+    /// The resource is gone: what is under way for it has nowhere to go.
     pub(super) is_gone: bool,
 }
 
 impl Local {
-    /// Whether the resource was deleted without us.
+    /// Whether the resource is gone.
     pub fn is_gone(&self) -> bool {
         self.is_gone
     }
@@ -86,6 +90,30 @@ impl Local {
     pub fn is_busy(&self) -> bool {
         self.pending.is_some() || self.in_flight.is_some()
     }
+
+    /// How long the resource, and tokens of it that retire, have been seen by the steady clock.
+    pub fn tick(&mut self, now: Now) {
+        let watched = self.watched.get_or_insert(Watched::begin(now));
+        for watched in self.retired.values_mut().chain([watched]) {
+            watched.lasted = now.steady - watched.since;
+        }
+    }
+
+    /// These tokens retire, and no others.
+    pub(super) fn retire(&mut self, tokens: Vec<TokenId>, now: Now) {
+        let mut before = std::mem::take(&mut self.retired);
+        let mut watched = |id: &TokenId| before.remove(id).unwrap_or(Watched::begin(now));
+        self.retired = tokens.into_iter().map(|id| (watched(&id), id)).map(|(watched, id)| (id, watched)).collect();
+    }
+}
+
+/// A time by both clocks: the wall clock, and one that nobody can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The steady clock, since some moment.
+    pub steady: SignedDuration,
 }
 
 /// How long this process has seen something, by a clock that nobody can set: so that no token goes too early because
@@ -101,6 +129,10 @@ pub struct Watched {
 }
 
 impl Watched {
+    fn begin(now: Now) -> Self {
+        Self { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO }
+    }
+
     /// How long ago something was that happened at `since`, by the more cautious of both clocks.
     pub fn elapsed(watched: Option<&Self>, since: Timestamp, now: Timestamp) -> SignedDuration {
         let by_wall = now.duration_since(since);

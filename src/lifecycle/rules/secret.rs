@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::finalizer;
 use super::issuing::waiting;
 use crate::datafast::TokenId;
 use crate::lifecycle::context::{Context, desired_scope_fits};
@@ -61,7 +62,7 @@ pub(in crate::lifecycle) fn later_again(cx: &Context<'_>) -> Timestamp {
 pub(in crate::lifecycle) fn adoption(cx: &Context<'_>) -> Option<Decision> {
     let SecretState::Unproven(listed) = &cx.secret_state else { return None };
     if !cx.seen.has_finalizer {
-        return cx.act(Action::AddFinalizer);
+        return finalizer::first(cx);
     }
     if cx.seen.proven(&listed.token.id) {
         return cx.act(Action::Rewrite { record: wanted_record(cx, listed)? });
@@ -102,9 +103,6 @@ pub(in crate::lifecycle) fn drift(cx: &Context<'_>) -> Option<Decision> {
     let (SecretState::Live(listed), SecretView::Present(facts)) = (&cx.secret_state, &cx.seen.secret) else {
         return None;
     };
-    if !cx.seen.has_finalizer {
-        return cx.act(Action::AddFinalizer);
-    }
     let record = wanted_record(cx, listed)?;
     if !facts.drifted && record == facts.record {
         return None;

@@ -6,7 +6,7 @@ mod surroundings;
 pub(super) use surroundings::queue;
 
 use jiff::{SignedDuration, Timestamp};
-use proptest::collection::{btree_set, vec};
+use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -178,8 +178,10 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     let after = prop_oneof![60..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
     let expiry = prop::option::weighted(0.2, (time, after).prop_map(|(created, after)| Expiry { created, after }));
     let often = || prop::bool::weighted(0.2);
-    (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), (often(), often(), often(), often())).prop_map(
-        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon))| Desired {
+    let unreadable = prop::option::weighted(0.1, any::<bool>().prop_map(unreadable));
+    let asked = (often(), often(), often(), often(), unreadable);
+    (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), asked).prop_map(
+        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon, unreadable))| Desired {
             scope: if wide { wider_scope() } else { scope() },
             rotation,
             requests,
@@ -187,6 +189,7 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
             restarts,
             retain,
             suspended,
+            unreadable,
             deleting,
             abandon,
         },
@@ -196,13 +199,15 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
 /// Status can name only tokens of this resource: by its marker, or imported by hand.
 fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = StatusRecord> {
     let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
-    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
+    let retiring = prop::collection::btree_map(own.clone(), of(time.clone()), 0..3);
+    (of(own), retiring, any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
         |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
             waiting_since,
             issued_at,
+            revoke_after: retiring.iter().filter_map(|(n, until)| Some((id(*n), (*until)?))).collect(),
             token_id: n.map(id),
             attempt: n.filter(|n| MINE.contains(n)).map(nonce),
-            retiring: retiring.into_iter().map(id).collect(),
+            retiring: retiring.into_keys().map(id).collect(),
             ready,
             rotate_request,
         },

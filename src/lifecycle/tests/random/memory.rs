@@ -52,7 +52,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
     (
         prop::option::weighted(0.2, holds),
         (of(unsent), prop::option::weighted(0.1, late)),
-        prop::option::weighted(0.2, refusal),
+        (prop::option::weighted(0.2, refusal.clone()), prop::option::weighted(0.1, refusal)),
         prop::option::weighted(0.2, rejected),
         of(proofs),
         denied,
@@ -62,7 +62,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
             |(
                 pending,
                 (unsent, late),
-                rewrite,
+                (rewrite, finalizer),
                 rejected,
                 proof,
                 denied,
@@ -77,6 +77,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
                     late,
                     unproved: rewrite.clone(),
                     rewrite,
+                    finalizer,
                     rejected,
                     proof,
                     denied,
