@@ -52,7 +52,7 @@ struct Run {
     #[arg(long, env = "DATAFAST_WATCH_NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
 
-    /// Where to serve /metrics, /healthz and /readyz.
+    /// Where to serve /metrics, /healthz and /readyz. `[::]:8080`: by IPv6, and by IPv4 too.
     #[arg(long, env = "DATAFAST_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
 

@@ -52,6 +52,16 @@ async fn a_token_has_just_the_scope_that_was_asked_for_and_a_marker() {
     assert_ne!((owner, nonce), (other_owner, other_nonce));
 }
 
+#[tokio::test]
+async fn the_longest_of_names_has_a_token_and_its_events() {
+    let w = World::new().await;
+    let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+    w.apply(&name, json!({ "permissions": ["analytics:read"] })).await;
+    w.issued(&name).await;
+    let event = eventually("its event", WAIT, || async { w.events(&name).await.into_iter().next() }).await;
+    assert_eq!((event.reason.as_deref(), event.type_.as_deref()), (Some("Issued"), Some("Normal")));
+}
+
 #[rstest]
 #[tokio::test]
 async fn status_tells_all_about_the_token(#[values(AccessToken, WebsiteKey)] kind: Subject) {

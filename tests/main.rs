@@ -26,6 +26,7 @@ mod lost_answers;
 mod manifests;
 mod neighbours;
 mod outage;
+mod outcomes;
 mod queue;
 mod quiet;
 mod races;

@@ -143,6 +143,11 @@ impl Account {
         Ok(true)
     }
 
+    /// Whether it has a credential.
+    pub fn is_connected(&self) -> bool {
+        lock(&self.state).connection.is_some()
+    }
+
     /// Takes note that there is no resource or no credential.
     pub fn disconnect(&self, setup: Setup) {
         let mut state = lock(&self.state);

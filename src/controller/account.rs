@@ -18,7 +18,7 @@ use super::observe::status_record;
 use super::panics::caught;
 use super::resource::Managed;
 use super::watch::Progress;
-use super::{Context, Error, LONGEST_PAUSE, account_credential, account_status, answered, pauses, status};
+use super::{Context, Doing, Error, LONGEST_PAUSE, account_credential, account_status, answered, pauses, status};
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
 use crate::datafast::TokenId;
@@ -213,7 +213,7 @@ async fn keep(
             Ok(patched) => kept = patched,
             Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(None),
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).doing("Patching the account's finalizers"),
         }
     }
     account.set_in_use(in_use);

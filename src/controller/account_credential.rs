@@ -7,7 +7,7 @@ use kube::Api;
 use zeroize::Zeroizing;
 
 use super::lenient::Lenient;
-use super::{Context, Error, words};
+use super::{Context, Doing, Error, words};
 use crate::account::{Account, Setup};
 use crate::api::DataFastAccount;
 use crate::datafast::{Client, RawKey};
@@ -21,7 +21,7 @@ pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Res
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.settings.namespace);
     match secrets.get_opt(&resource.spec.credentials_secret_ref.name).await {
         Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(true),
-        other => Ok(other?.is_none()),
+        other => Ok(other.doing("Reading the credential's Secret")?.is_none()),
     }
 }
 
@@ -51,11 +51,12 @@ pub(super) async fn connect(
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let read = match secrets.get_opt(name).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Err(format!(
+        // One that was read before goes on being used while the API server is in trouble.
+        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() || !account.is_connected() => Err(format!(
             "Secret {name:?} in namespace {namespace:?} can't be read: {}",
             words(&kube::Error::Api(refusal))
         )),
-        other => Ok(other?),
+        other => Ok(other.doing("Reading the credential's Secret")?),
     };
     let credential = match read {
         Err(why) => Err(why),

@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
+use k8s_openapi::api::events::v1::Event as KubernetesEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -21,8 +27,14 @@ const MOST_UNDER_WAY: usize = 256;
 /// At the end of the process, those on their way get so long.
 const FINISH: Duration = Duration::from_secs(2);
 
+/// An event is named after its object, with a dot and the time in hexadecimal digits. Where that would be longer than a name
+/// may be, the object's name is cut.
+const LONGEST_NAMED: usize = 253 - 17;
+
 /// Publishes events, beside what is done: an event that cannot be published, or not soon, holds back nothing.
 pub(crate) struct Events {
+    client: Client,
+    reporter: Reporter,
     recorder: Recorder,
     under_way: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -36,7 +48,8 @@ impl Events {
         let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.instance.clone()) };
         let about_accounts = settings.watch_namespaces.is_empty();
         let under_way = Arc::new(Semaphore::new(MOST_UNDER_WAY));
-        Self { recorder: Recorder::new(client, reporter), under_way, tasks: TaskTracker::new(), about_accounts }
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder, under_way, tasks: TaskTracker::new(), about_accounts }
     }
 
     /// Waits a little for those on their way.
@@ -70,9 +83,9 @@ impl Events {
             tracing::debug!(reason, "an event is left out: too many are on their way");
             return;
         };
-        let (recorder, about) = (self.recorder.clone(), about.clone());
+        let published = self.published(event, about.clone());
         let publish = async move {
-            match tokio::time::timeout(ANSWER_LIMIT, recorder.publish(&event, &about)).await {
+            match tokio::time::timeout(ANSWER_LIMIT, published).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, reason, "an event could not be published"),
                 Err(_) => tracing::debug!(reason, "an event could not be published in time"),
@@ -80,5 +93,33 @@ impl Events {
             drop(permit);
         };
         self.tasks.spawn(publish.in_current_span());
+    }
+
+    /// By the recorder, which counts events that are alike on the first of them; but each for itself, where the recorder
+    /// can't name them.
+    fn published(&self, event: Event, about: ObjectReference) -> BoxFuture<'static, kube::Result<()>> {
+        let name = about.name.as_deref().unwrap_or_default();
+        if name.len() <= LONGEST_NAMED {
+            let recorder = self.recorder.clone();
+            return async move { recorder.publish(&event, &about).await }.boxed();
+        }
+        let now = Timestamp::now();
+        let name = name.chars().take(LONGEST_NAMED).collect::<String>();
+        let name = format!("{}.{:x}", name.trim_end_matches(['.', '-']), now.as_nanosecond());
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".into());
+        let event = KubernetesEvent {
+            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+            action: Some(event.action),
+            reason: Some(event.reason),
+            note: event.note,
+            event_time: Some(MicroTime(now)),
+            regarding: Some(about),
+            reporting_controller: Some(self.reporter.controller.clone()),
+            reporting_instance: self.reporter.instance.clone(),
+            type_: Some(format!("{:?}", event.type_)),
+            ..KubernetesEvent::default()
+        };
+        let api = Api::<KubernetesEvent>::namespaced(self.client.clone(), &namespace);
+        async move { api.create(&PostParams::default(), &event).await.map(|_| ()) }.boxed()
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Memory {
     pub(crate) retries: ExponentialBackoff,
     /// Failed reconciles, for the log.
     pub(crate) failures: Failures,
+    /// How many reconciles have failed in a row.
+    pub(crate) failed: u32,
 }
 
 impl Default for Memory {
@@ -43,6 +45,7 @@ impl Default for Memory {
             last_used_written: None,
             retries: pauses(),
             failures: Failures::default(),
+            failed: 0,
         }
     }
 }
@@ -91,7 +94,7 @@ impl Memory {
 
     /// A reconcile came to its end. Returns what failures are over by that.
     pub(crate) fn succeeded(&mut self) -> Option<Over> {
-        self.retries = pauses();
+        (self.retries, self.failed) = (pauses(), 0);
         self.failures.over()
     }
 

@@ -117,9 +117,14 @@ impl Context {
 /// Why a reconcile ended early. It is tried again, ever later.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The API server.
-    #[error("Kubernetes: {}", words(.0))]
-    Kubernetes(#[from] kube::Error),
+    /// A request to the API server: for what it was, and how it failed.
+    #[error("{doing} failed: {}", words(.error))]
+    Kubernetes {
+        /// As the beginning of a sentence.
+        doing: &'static str,
+        /// What the API server answered, or why it did not.
+        error: kube::Error,
+    },
     /// Somebody else changed the object: reconcile again at once.
     #[error("{0} was changed by somebody else meanwhile")]
     Conflict(&'static str),
@@ -138,13 +143,25 @@ impl Error {
     /// The bounded word for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Kubernetes(kube::Error::Api(_)) => "Refused",
-            Self::Kubernetes(_) => "Unreachable",
+            Self::Kubernetes { error: kube::Error::Api(_), .. } => "Refused",
+            Self::Kubernetes { .. } => "Unreachable",
             Self::Conflict(_) => "Conflict",
             Self::TimedOut(_) => "TimedOut",
             Self::Unsettled(_) => "Unsettled",
             Self::Panicked => "Panic",
         }
+    }
+}
+
+/// Says for what a request to the API server was.
+pub(crate) trait Doing<T> {
+    /// As the beginning of a sentence: `Reading the Secret`.
+    fn doing(self, doing: &'static str) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for kube::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|error| Error::Kubernetes { doing, error })
     }
 }
 
@@ -182,14 +199,15 @@ pub(crate) fn words(error: &kube::Error) -> String {
 }
 
 /// A failure of a request that had this key in it.
-pub(crate) fn failed_with(key: &RawKey, error: kube::Error) -> Error {
-    match error {
+pub(crate) fn failed_with(key: &RawKey, doing: &'static str, error: kube::Error) -> Error {
+    let error = match error {
         kube::Error::Api(status) => {
             let message = redacted(&status.message, &[key]);
-            Error::Kubernetes(kube::Error::Api(Box::new(kube::core::Status { message, ..*status })))
+            kube::Error::Api(Box::new(kube::core::Status { message, ..*status }))
         }
-        other => other.into(),
-    }
+        other => other,
+    };
+    Error::Kubernetes { doing, error }
 }
 
 /// As [`words`]; the key is left out also where it does not look like one.
@@ -219,13 +237,13 @@ mod tests {
         let entry = data_encoding::BASE64.encode(format!("DATAFAST_TOKEN={KEY}\n").as_bytes());
         for length in 380..500 {
             let text = format!("{} {KEY} {entry} {}", "x".repeat(length), odd.expose());
-            let (said, failed) = (words(&refusal(text.clone())), failed_with(&odd, refusal(text.clone())));
+            let (said, failed) = (words(&refusal(text.clone())), failed_with(&odd, "This", refusal(text.clone())));
             for quoted in [said, failed.to_string(), words_without(&refusal(text), Some(&odd))] {
                 assert!(!quoted.contains("7c1e") && !quoted.contains("REFUQUZ"), "{quoted}");
             }
         }
         let text = format!("no: {}", odd.expose());
         assert_eq!(words_without(&refusal(text.clone()), Some(&odd)), "no: [redacted]");
-        assert_eq!(failed_with(&odd, refusal(text)).to_string(), "Kubernetes: no: [redacted]");
+        assert_eq!(failed_with(&odd, "This", refusal(text)).to_string(), "This failed: no: [redacted]");
     }
 }

@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::observe::desired;
 use super::resource::Managed;
 use super::secret::Secrets;
-use super::{Context, Error, words};
+use super::{Context, Doing, Error, words};
 use crate::account::{Account, View};
 use crate::api::names;
 use crate::datafast::TokenId;
@@ -23,6 +23,9 @@ use crate::lifecycle::record::{Attempt, Cause, Log};
 use crate::lifecycle::verdict::Reason;
 use crate::lock::lock;
 use crate::telemetry::millis;
+
+/// For what the Secret is read: where that fails, nothing can be decided.
+pub(super) const READING_SECRET: &str = "Reading the Secret";
 
 /// What an attempt is recorded with, beside its nonce.
 struct NewAttempt {
@@ -49,6 +52,8 @@ pub(super) struct Work<'a> {
     pub(super) secrets: Secrets,
     /// The account is for other namespaces.
     pub(super) is_outside: bool,
+    /// Somebody else was faster in writing the Secret.
+    pub(super) was_overtaken: bool,
 }
 
 impl<'a> Work<'a> {
@@ -59,7 +64,16 @@ impl<'a> Work<'a> {
         account: Arc<Account>,
         secrets: Api<Secret>,
     ) -> Self {
-        Self { ctx, resource, secret: None, memory, account, secrets: Secrets(secrets), is_outside: false }
+        Self {
+            ctx,
+            resource,
+            secret: None,
+            memory,
+            account,
+            secrets: Secrets(secrets),
+            is_outside: false,
+            was_overtaken: false,
+        }
     }
 
     pub(super) fn view(&self) -> View {
@@ -67,7 +81,7 @@ impl<'a> Work<'a> {
     }
 
     pub(super) async fn read_secret(&mut self) -> Result<(), Error> {
-        self.secret = self.secrets.0.get_opt(&self.resource.secret_name()).await?;
+        self.secret = self.secrets.0.get_opt(&self.resource.secret_name()).await.doing(READING_SECRET)?;
         self.note_arrival();
         Ok(())
     }
@@ -154,7 +168,7 @@ impl<'a> Work<'a> {
                 Ok(())
             }
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Err(Error::Conflict("the resource")),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error).doing("Patching the resource's finalizers and annotations"),
         }
     }
 
@@ -218,7 +232,7 @@ impl<'a> Work<'a> {
         let Some(secret) = &self.secret else { return Ok(()) };
         match self.secrets.delete(secret).await {
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => self.read_secret().await,
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error).doing("Deleting the Secret"),
             Ok(()) => {
                 tracing::info!(secret = self.resource.secret_name(), "deleted the Secret");
                 self.secret = None;

@@ -46,6 +46,7 @@ pub(super) fn retry(resource: Arc<dyn Managed>, error: &Error, ctx: Arc<Context>
         if is_conflict {
             memory.was_overtaken();
         }
+        memory.failed = memory.failed.saturating_add(1);
         (memory.retries.next(), !is_conflict && memory.failures.is_news(error))
     });
     let (pause, is_news) = told.unwrap_or((None, true));
@@ -83,18 +84,21 @@ async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Erro
     }
     let secrets = Api::namespaced(ctx.client.clone(), resource.namespace());
     let mut work = Work::new(ctx, resource, memory, account, secrets);
-    match answered(work.read_secret()).await {
-        Err(Error::Kubernetes(kube::Error::Api(refusal))) if refusal.is_forbidden() => {
-            return work.report_unreadable(kube::Error::Api(refusal)).await;
-        }
-        other => other?,
+    match settle(&mut work).await {
+        Err(error) => work.report_failure(error).await,
+        settled => settled,
     }
+}
+
+/// Observe, decide, perform, until nothing is left to do.
+async fn settle(work: &mut Work<'_>) -> Result<Requeue, Error> {
+    answered(work.read_secret()).await?;
     answered(work.read_namespace()).await?;
     for _ in 0..MOST_STEPS {
         if lock(&work.memory).local().is_gone() {
             return Ok(Requeue::await_change());
         }
-        let (decision, report, version) = judge(&work);
+        let (decision, report, version) = judge(work);
         let (reason, requeue) = match decision {
             Decision::Act(action) => match answered(work.perform(action)).await? {
                 Performed::Goes => continue,
@@ -106,7 +110,7 @@ async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Erro
         if let Some(report) = report {
             work.report(*report).await?;
         }
-        return Ok(rest(&work, reason, requeue, version));
+        return Ok(rest(work, reason, requeue, version));
     }
     Err(Error::Unsettled(MOST_STEPS))
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::Action as Requeue;
 
 use super::observe::status_record;
-use super::perform::Work;
+use super::perform::{READING_SECRET, Work};
 use super::resource::Managed;
 use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
@@ -51,6 +51,27 @@ fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String
     tokens.map(|token| (token.id.clone(), token.display_key.clone())).collect()
 }
 
+/// After how many failures in a row one no longer seems to pass by itself.
+fn passes_within(error: &Error) -> u32 {
+    match error {
+        Error::Kubernetes { doing: READING_SECRET, error } if is_forbidden(error) => 0,
+        Error::Kubernetes { error: kube::Error::Api(refusal), .. }
+            if !refusal.is_conflict() && ![429, 503, 504].contains(&refusal.code) =>
+        {
+            1
+        }
+        Error::Kubernetes { error: kube::Error::SerdeError(_), .. } => 1,
+        Error::Kubernetes { .. } | Error::Conflict(_) => 4,
+        // Each has taken minutes.
+        Error::TimedOut(_) => 0,
+        Error::Unsettled(_) | Error::Panicked => 0,
+    }
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(refusal) if refusal.is_forbidden())
+}
+
 impl Work<'_> {
     /// Writes status where it changed, and publishes what is new in it.
     pub(super) async fn report(&mut self, report: Report) -> Result<(), Error> {
@@ -64,19 +85,21 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Without the Secret nothing can be decided; what worked is still taken to work.
-    pub(super) async fn report_unreadable(&mut self, error: kube::Error) -> Result<Requeue, Error> {
-        if !self.resource.has_finalizer() && !self.resource.is_deleted() && self.has_something_to_lose() {
+    /// What stands in the way of the resource, its status says; what may pass by itself, only where it does not. What worked is
+    /// still taken to work.
+    pub(super) async fn report_failure(&mut self, error: Error) -> Result<Requeue, Error> {
+        let failed = lock(&self.memory).failed;
+        if failed < passes_within(&error) {
+            return Err(error);
+        }
+        let is_secret = matches!(error, Error::Kubernetes { doing: READING_SECRET, .. });
+        let is_forbidden = is_secret && matches!(&error, Error::Kubernetes { error, .. } if is_forbidden(error));
+        if is_secret && !self.resource.has_finalizer() && !self.resource.is_deleted() && self.has_something_to_lose() {
             answered(self.add_finalizer()).await?;
         }
         let before = self.resource.status().cloned().unwrap_or_default();
         let works = status::is_true(&before.conditions, names::READY);
-        let message = format!(
-            "Secret {:?} can't be read, so nothing is issued, rotated or revoked: {}. It is read again every minute; grant the operator the right to get Secrets in this namespace",
-            self.resource.secret_name(),
-            words(&error)
-        );
-        let verdict = Verdict::new(Reason::SecretUnreadable, works, message);
+        let verdict = self.verdict_of_failure(&error, works);
         let at = |time: Option<Time>| time.map(|time| time.0);
         let facts = Facts {
             token: Mirror::Keep,
@@ -87,9 +110,32 @@ impl Work<'_> {
             retiring: None,
         };
         let status = status::status(&*self.resource, &verdict, &facts, None, self.ctx.now());
-        self.write_status(&verdict, status).await?;
+        let told = self.write_status(&verdict, status).await;
         self.account.line_up(&self.resource.reference(), None);
-        Ok(Requeue::requeue(UNREADABLE_AGAIN))
+        match is_forbidden {
+            true => told.map(|()| Requeue::requeue(UNREADABLE_AGAIN)),
+            false => Err(error),
+        }
+    }
+
+    fn verdict_of_failure(&self, error: &Error, works: bool) -> Verdict {
+        if let Error::Kubernetes { doing: READING_SECRET, error } = error {
+            let remedy = match is_forbidden(error) {
+                true => "; grant the operator the right to get Secrets in this namespace",
+                false => "",
+            };
+            let (secret, why) = (self.resource.secret_name(), words(error));
+            let message = format!(
+                "Secret {secret:?} can't be read, so nothing is issued, rotated or revoked: {why}. It is read again at least every minute{remedy}"
+            );
+            return Verdict::new(Reason::SecretUnreadable, works, message);
+        }
+        let reason = match (self.resource.is_deleted(), works) {
+            (true, _) => Reason::Deleting,
+            (false, true) => Reason::Rotating,
+            (false, false) => Reason::Issuing,
+        };
+        Verdict::new(reason, works, format!("{error}. It is tried again at least every minute"))
     }
 
     /// Whether something at DataFast may be the resource's own, as far as can be told without its Secret.

@@ -8,7 +8,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 
 use super::perform::Work;
-use super::{Error, pauses, words};
+use super::{Doing, Error, pauses, words};
 use crate::api::{RolloutTarget, names};
 use crate::lifecycle::event::Event;
 
@@ -113,7 +113,7 @@ fn is_passing(refusal: &kube::core::Status) -> bool {
 /// What the API server says no to is no reason to hold back anything; where it can't be reached, it is tried again.
 fn refused(outcome: kube::Result<Outcome>) -> Result<Outcome, Error> {
     match outcome {
-        Err(error @ kube::Error::Api(_)) => Ok(Outcome::Refused(words(&error))),
-        other => Ok(other?),
+        Err(error @ (kube::Error::Api(_) | kube::Error::SerdeError(_))) => Ok(Outcome::Refused(words(&error))),
+        other => other.doing("Restarting a workload"),
     }
 }

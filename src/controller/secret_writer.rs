@@ -37,7 +37,7 @@ impl Work<'_> {
             Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) && refusal.code != 429 => {
                 Ok(WriteOutcome::Refused(Refusal(words_without(&kube::Error::Api(refusal), Some(key)))))
             }
-            Err(error) => Err(failed_with(key, error)),
+            Err(error) => Err(failed_with(key, "Writing the Secret", error)),
         }
     }
 
@@ -60,6 +60,14 @@ impl Work<'_> {
             WriteOutcome::Refused(refusal) => Ok(Event::DryRun(Err(refusal))),
             WriteOutcome::Overtaken => Err(Error::Conflict("the Secret")),
         }
+    }
+
+    /// Somebody else was faster: what they made of the Secret is read at once, but once only before a pause.
+    async fn overtaken(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.was_overtaken, true) {
+            return Err(Error::Conflict("the Secret"));
+        }
+        self.read_secret().await
     }
 
     /// Writes the Secret with the pending key.
@@ -91,7 +99,7 @@ impl Work<'_> {
                 self.tell(if was_there { "Rotated" } else { "Issued" }, &note);
             }
             // It may be our own write, answered twice: what is there now tells.
-            WriteOutcome::Overtaken => self.read_secret().await?,
+            WriteOutcome::Overtaken => self.overtaken().await?,
             WriteOutcome::Refused(refusal) => self.apply(Event::SecretRefused(refusal)),
         }
         Ok(())
@@ -116,7 +124,7 @@ impl Work<'_> {
                     self.log_rewritten(record.token_id.as_ref(), &recipe.display_key);
                 }
             }
-            WriteOutcome::Overtaken => self.read_secret().await?,
+            WriteOutcome::Overtaken => self.overtaken().await?,
             WriteOutcome::Refused(refusal) => self.apply(Event::RewriteRefused(refusal)),
         }
         Ok(())

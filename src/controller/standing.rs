@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::observe::{desired, status_record};
 use super::perform::Work;
 use super::resource::Managed;
-use super::{Context, Error};
+use super::{Context, Doing, Error};
 use crate::api::{DataFastAccount, names};
 use crate::lifecycle::allow::{Allow, Asked, Place, Rank, Standing};
 use crate::lifecycle::desired::Desired;
@@ -128,7 +128,7 @@ impl Work<'_> {
         let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
         match namespaces.get_metadata_opt(name).await {
             Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(None),
-            other => Ok(other?.map(|namespace| namespace.labels().clone())),
+            other => Ok(other.doing("Reading the namespace")?.map(|namespace| namespace.labels().clone())),
         }
     }
 

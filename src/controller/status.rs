@@ -7,8 +7,8 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Error;
 use super::resource::Managed;
+use super::{Doing, Error};
 use crate::api::{KeyStatus, Retiring, names};
 use crate::datafast::{Token, TokenId};
 use crate::lifecycle::facts::{self, Facts, Mirror, last_used};
@@ -170,7 +170,7 @@ where
     match api.replace_status(&object.name_any(), &params, &object).await {
         Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Err(Error::Conflict(what)),
         Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(None),
-        other => Ok(Some(other?)),
+        other => other.map(Some).doing("Writing status"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whose token is it? The marker at the end of a token's name at DataFast, so that a list alone can tell.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
@@ -18,12 +19,12 @@ fn is_base32(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| ALPHABET.as_bytes().contains(&b))
 }
 
-fn encoding() -> Encoding {
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
     specification.symbols.push_str(ALPHABET);
     #[expect(clippy::expect_used, reason = "the alphabet is a constant of 32 distinct characters: it is always valid")]
     specification.encoding().expect("a valid alphabet")
-}
+});
 
 macro_rules! code {
     ($(#[$doc:meta])* $name:ident, $length:expr) => {
@@ -70,7 +71,7 @@ code!(
 );
 
 fn hashed(uid: &str) -> String {
-    let mut code = encoding().encode(&Sha256::digest(uid.as_bytes()));
+    let mut code = BASE32.encode(&Sha256::digest(uid.as_bytes()));
     code.truncate(ID_LENGTH);
     code
 }
@@ -97,7 +98,7 @@ impl OwnerId {
 impl Nonce {
     /// From random bytes of a CSPRNG: 50 bits of them are used.
     pub fn from_random(random: [u8; 7]) -> Self {
-        let mut code = encoding().encode(&random);
+        let mut code = BASE32.encode(&random);
         code.truncate(NONCE_LENGTH);
         Self(code)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -58,9 +58,20 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where the address can't be listened on.
 pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = listen(address).await?;
     tokio::spawn(answer(listener, router(metrics, health), LIMITS));
     Ok(())
+}
+
+/// `[::]` means every address of either family; where the machine has no IPv6, that is every one of IPv4.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != ErrorKind::AddrInUse => {
+            tracing::info!(%address, %error, "there is no IPv6 here: listening by IPv4 alone");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        listening => listening,
+    }
 }
 
 fn router(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
@@ -156,6 +167,14 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    #[tokio::test]
+    async fn the_address_of_all_serves_ipv4_with_and_without_ipv6() {
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(answer(listener, router(Arc::default(), Arc::default()), LIMITS));
+        assert!(get((Ipv4Addr::LOCALHOST, port).into(), "/healthz").await.starts_with("HTTP/1.1 200"));
     }
 
     /// Far longer than the test: nothing but the number of connections can help.

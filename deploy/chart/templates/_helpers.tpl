@@ -50,3 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "datafast.port" -}}
 {{ regexFind "[0-9]+$" .Values.operator.listen }}
 {{- end }}
+
+{{- /* OpenShift gives each namespace a range of user ids, and refuses those that are none of it. */ -}}
+{{- define "datafast.podSecurityContext" -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+{{ omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup" | toYaml }}
+{{- else -}}
+{{ toYaml .Values.podSecurityContext }}
+{{- end -}}
+{{- end }}

@@ -27,6 +27,7 @@ mod error;
 mod files;
 mod helpers;
 mod install;
+mod instead;
 mod lost;
 mod operator;
 mod plan;
@@ -41,6 +42,7 @@ pub use helpers::{
     wait_gone,
 };
 pub use install::{OPERATOR_NAMESPACE, install, wait_established};
+pub use instead::{Asks, BY_PLAN, Instead};
 pub use operator::{Ended, Operator, OperatorOptions};
 pub use plan::{At, Entry, Fault, Plan, Side, late_answers};
 pub use process::free_port;

@@ -6,9 +6,13 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{Method, StatusCode, Uri};
+use axum::{
+    http::{Method, StatusCode, Uri},
+    response::Response,
+};
 use tokio::sync::watch;
 
+use crate::instead::{Asks, Instead, Rule};
 use crate::lost::Lost;
 
 /// On which side of a request's effect a fault lies.
@@ -106,6 +110,7 @@ struct State {
     delay_of_writes: Duration,
     held: bool,
     lost: Lost,
+    instead: Vec<Rule>,
     log: Vec<Entry>,
     /// Tells requests of an earlier round, which may still be on their way, from those of this one.
     round: u64,
@@ -142,6 +147,7 @@ impl Plan {
             delay_of_writes: Duration::ZERO,
             held: false,
             lost: Lost::default(),
+            instead: Vec::new(),
             log: Vec::new(),
             round: 0,
         };
@@ -202,6 +208,25 @@ impl Plan {
     /// Watches work again. What happened meanwhile is not told to the next one of that path: it has to list again.
     pub fn find_watches(&self) {
         self.lock().lost.find();
+    }
+
+    /// From now on what is asked for the resource of this name is answered so instead.
+    pub fn answer(&self, name: &str, asks: Asks, instead: Instead) {
+        self.lock().instead.push(Rule { name: name.into(), asks, instead, times: 0 });
+    }
+
+    /// From now on what is asked for it gets through again. Returns how often it did not.
+    pub fn answer_truly(&self, name: &str) -> usize {
+        self.lock().instead.extract_if(.., |rule| rule.name == name).map(|rule| rule.times).sum()
+    }
+
+    /// How often it has not got through so far.
+    pub fn times(&self, name: &str) -> usize {
+        self.lock().instead.iter().filter(|rule| rule.name == name).map(|rule| rule.times).sum()
+    }
+
+    pub(crate) fn instead(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Response> {
+        self.lock().instead.iter_mut().find_map(|rule| rule.answer(method, uri, body))
     }
 
     /// From now on every counted request waits this much longer: what it writes shows late, and all else at once.
