@@ -22,7 +22,7 @@ use datafast_operator::lifecycle::facts::{Mirror, facts};
 use datafast_operator::lifecycle::local::Local;
 use datafast_operator::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
 use datafast_operator::lifecycle::observed::{
-    AccountView, Availability, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
+    AccountView, Availability, Drift, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use datafast_operator::lifecycle::queue::Slots;
 use datafast_operator::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
@@ -418,7 +418,7 @@ impl Protocol {
                 record: secret.record.clone(),
                 key: Some(raw_key(secret.key)),
                 flaw: None,
-                drifted: false,
+                drift: Drift::default(),
             })
         });
         let status = resource.status.clone();
@@ -440,13 +440,20 @@ impl Protocol {
             abandon: false,
         };
         let seen = Observed {
-            names: Names { secret: "agent", key: "token", account: "default", website: None },
+            names: Names {
+                owner: "DataFastAccessToken/agent",
+                secret: "agent",
+                key: "token",
+                account: "default",
+                website: None,
+            },
             owner: owner(),
             has_finalizer: resource.has_finalizer,
             log: resource.log.clone(),
             status: StatusRecord {
                 token_id: status.token.map(token_id),
                 attempt: status.token.map(nonce),
+                marked: status.token.map(|_| owner()),
                 retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
                 ready: status.ready,
                 rotate_request: status.rotate_request.clone(),
@@ -464,6 +471,7 @@ impl Protocol {
             },
             local: &local,
             taken: BTreeSet::new(),
+            adopted: BTreeSet::new(),
             horizon: self.horizon,
         };
         let decision = decide(&desired, &seen, young());
@@ -493,7 +501,7 @@ impl Protocol {
             Action::Send { nonce, rolls, .. } => Plan::Send(number(&nonce), rolls.as_ref().map(number_of)),
             Action::DropKey => Plan::DropKey,
             Action::Swap { record } => Plan::Swap(Box::new(record)),
-            Action::Rewrite { record } => Plan::Rewrite(Box::new(record)),
+            Action::Rewrite { record, .. } => Plan::Rewrite(Box::new(record)),
             Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
             Action::DeleteSecret => Plan::DeleteSecret,
             Action::Release => Plan::Release,

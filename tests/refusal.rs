@@ -27,7 +27,7 @@ pub(crate) async fn wait_until_refused(client: &Client, namespace: &str) {
 
 /// A resource whose Secret is refused says so with these words, and costs one record and no token, however often it is
 /// tried.
-async fn issues_nothing(w: &World, words: &str) {
+pub(crate) async fn issues_nothing(w: &World, words: &str) {
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let ready = w.says("agent", "SecretWriteRefused").await;
     assert!(ready.status == "False" && ready.message.contains(words), "{words:?} is not in {:?}", ready.message);

@@ -4,7 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::RevokeCause;
-use super::local::{Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent, Watched};
+use super::local::{
+    Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent, Watched,
+};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
@@ -65,9 +67,13 @@ pub enum Event {
     KeyDropped,
     /// The Secret was written again with the key that it holds.
     SecretRewritten {
+        /// What is asked of it.
+        asked: Asked,
         /// The API server stored what was written. Otherwise something in the cluster changes it on the way.
         as_written: bool,
     },
+    /// It was reported, in these words, that something else changes the Secret again and again.
+    Contested(String),
     /// The API server refused to have the Secret written again.
     RewriteRefused(Refusal),
     /// A call to DataFast about a token that exists is about to be sent.
@@ -170,19 +176,19 @@ impl Local {
             Event::DryRun(outcome) => self.dry_run(outcome, at),
             Event::Sending { nonce } => (self.unsent, self.in_flight) = (None, Some(nonce)),
             Event::Sent { order, answer } => return self.sent(order, answer, at),
-            Event::SecretWritten => {
+            Event::SecretWritten | Event::KeyArrived => {
                 (self.pending, self.made_room, self.refusals) = (None, false, 0);
             }
             Event::SecretRefused(refusal) => {
                 let refused = self.refused(refusal, at);
                 self.pending.iter_mut().for_each(|pending| pending.refused = Some(refused.clone()));
             }
-            Event::KeyArrived | Event::KeyDropped => self.pending = None,
-            Event::SecretRewritten { as_written: true } => (self.rewrite, self.refusals) = (None, 0),
-            Event::SecretRewritten { as_written: false } => {
-                let why = Refusal("something in the cluster changes it as it is written".into());
-                self.rewrite = Some(self.refused(why, at));
+            Event::KeyDropped => self.pending = None,
+            Event::SecretRewritten { asked, as_written } => {
+                (self.rewrite, self.refusals) = (None, 0);
+                self.contest = Some(Contest::again(self.contest.as_ref(), asked, as_written, at));
             }
+            Event::Contested(words) => self.contest.iter_mut().for_each(|contest| contest.reported(&words)),
             Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal, at)),
             Event::Calling => self.is_calling = true,
             Event::CallLost => (self.in_flight, self.is_calling) = (None, false),

@@ -6,6 +6,7 @@
 //! Invariant: no Kubernetes client, no HTTP, no clock, no randomness. Time and nonces are arguments. Nothing outside writes
 //! a field of [`local::Local`].
 
+pub mod adoptions;
 pub mod allow;
 mod context;
 pub mod decide;

@@ -35,6 +35,8 @@ pub struct Observed<'a> {
     pub local: &'a Local,
     /// Tokens that another resource names or caused.
     pub taken: BTreeSet<TokenId>,
+    /// Tokens without its marker that it has taken over, by its log.
+    pub adopted: BTreeSet<TokenId>,
     /// How long an unanswered request may still take effect, and how long a list may lag.
     pub horizon: SignedDuration,
 }
@@ -42,6 +44,8 @@ pub struct Observed<'a> {
 /// Names for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
+    /// The resource, as its Secret names it.
+    pub owner: &'a str,
     /// The Secret.
     pub secret: &'a str,
     /// The entry in the Secret that holds the raw key.
@@ -59,6 +63,8 @@ pub struct StatusRecord {
     pub token_id: Option<TokenId>,
     /// The attempt in the marker of `status.tokenName`: it belongs to `token_id`.
     pub attempt: Option<Nonce>,
+    /// The resource that this marker names: another one where status was restored, or copied.
+    pub marked: Option<OwnerId>,
     /// `status.retiring`.
     pub retiring: BTreeSet<TokenId>,
     /// Whether `Ready` is true.
@@ -91,12 +97,36 @@ pub enum SecretView {
 /// Whose a Secret says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretOwner {
-    /// This resource.
+    /// This resource; or, in an older Secret, one of its kind and name.
     This,
+    /// One of this resource's kind and name that is no longer there: it came before this one, or elsewhere, and the Secret
+    /// was kept, restored or copied.
+    Former {
+        /// Where it was.
+        namespace: String,
+    },
+    /// A resource of another namespace that is there: this is a copy of its Secret.
+    Copy {
+        /// Its kind, namespace and name.
+        of: String,
+    },
     /// Another resource.
     Other(String),
+    /// Another resource that is not there any more.
+    Gone(String),
     /// Nobody that we know.
     Nobody,
+}
+
+/// How a Secret differs from what the resource asks for, its record aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The labels, annotations and entries that differ, by name; never a value.
+    pub differs: Vec<String>,
+    /// The field manager that wrote them, or else the last one to write anything, beside this operator.
+    pub last_writer: Option<String>,
+    /// A fingerprint of what the Secret is made from: of the spec, and of nothing that is in the Secret.
+    pub template: String,
 }
 
 /// A Secret, read.
@@ -110,8 +140,8 @@ pub struct SecretFacts {
     pub key: Option<Arc<RawKey>>,
     /// What the entry that should have it holds instead.
     pub flaw: Option<Flaw>,
-    /// Whether labels, annotations or data differ from what the resource asks for.
-    pub drifted: bool,
+    /// How it differs from what the resource asks for.
+    pub drift: Drift,
 }
 
 /// Whether calls to DataFast are possible.
@@ -161,7 +191,7 @@ impl Observed<'_> {
     /// The record in a Secret that is this resource's own.
     pub fn secret_record(&self) -> Option<&SecretRecord> {
         match &self.secret {
-            SecretView::Present(facts) if facts.owner == SecretOwner::This => Some(&facts.record),
+            SecretView::Present(facts) if self.is_own(facts) => Some(&facts.record),
             _ => None,
         }
     }

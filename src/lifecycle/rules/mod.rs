@@ -4,6 +4,7 @@ pub(super) mod attempt;
 pub(super) mod delivery;
 pub(super) mod ending;
 pub(super) mod issuing;
+mod rewriting;
 pub(super) mod secret;
 pub(super) mod standing;
 pub(super) mod superseded;

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::issuing::waiting;
+use super::rewriting::rewrite;
 use crate::datafast::TokenId;
 use crate::lifecycle::context::{Context, desired_scope_fits};
 use crate::lifecycle::decision::{Action, Decision, Requeue};
@@ -48,9 +49,7 @@ pub(in crate::lifecycle) fn foreign_secret(cx: &Context<'_>) -> Option<Decision>
 
 pub(in crate::lifecycle) fn conflict(cx: &Context<'_>, why: &str) -> String {
     let name = cx.seen.names.secret;
-    format!(
-        "Secret {name:?} exists and is left as it is, for {why}. Delete or rename that Secret, or create this resource with another spec.secret.name"
-    )
+    format!("Secret {name:?} exists and is left as it is, for {why}")
 }
 
 /// Secrets that are not ours are not watched; a reconcile now and then finds one gone.
@@ -64,7 +63,7 @@ pub(in crate::lifecycle) fn adoption(cx: &Context<'_>) -> Option<Decision> {
         return cx.act(Action::AddFinalizer);
     }
     if cx.seen.proven(&listed.token.id) {
-        return cx.act(Action::Rewrite { record: wanted_record(cx, listed)? });
+        return rewrite(cx, listed, &wanted_record(cx, listed)?);
     }
     prove(cx, &listed.token.id)
 }
@@ -106,15 +105,8 @@ pub(in crate::lifecycle) fn drift(cx: &Context<'_>) -> Option<Decision> {
         return cx.act(Action::AddFinalizer);
     }
     let record = wanted_record(cx, listed)?;
-    if !facts.drifted && record == facts.record {
+    if facts.drift.differs.is_empty() && record == facts.record {
         return None;
     }
-    match cx.seen.local.rewrite.as_ref().filter(|refused| cx.now < refused.retry_at) {
-        Some(refused) => {
-            let message =
-                format!("Secret {:?} could not be brought up to date: {}", cx.seen.names.secret, refused.message);
-            cx.wait(Reason::SecretWriteRefused, message, Requeue::at(refused.retry_at))
-        }
-        None => cx.act(Action::Rewrite { record }),
-    }
+    rewrite(cx, listed, &record)
 }
