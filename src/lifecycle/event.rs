@@ -4,9 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::RevokeCause;
-use super::local::{
-    Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent, Watched,
-};
+pub use super::local::Now;
+use super::local::{Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
@@ -157,15 +156,6 @@ pub enum Effect {
     RevokeOrphan(TokenId),
 }
 
-/// A time by both clocks: the wall clock, and one that nobody can set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Now {
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// The steady clock, since some moment.
-    pub steady: SignedDuration,
-}
-
 impl Local {
     /// Takes note of an event. What it does not name stays as it was.
     pub fn apply(&mut self, event: Event, now: Now) -> Option<Effect> {
@@ -208,15 +198,6 @@ impl Local {
             Event::Ending => self.pending.iter_mut().for_each(|pending| pending.refused = None),
         }
         None
-    }
-
-    /// How long the resource, and tokens of it that retire, have been seen by the steady clock.
-    pub fn tick(&mut self, now: Now) {
-        let watched =
-            self.watched.get_or_insert(Watched { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO });
-        for watched in self.retired.values_mut().chain([watched]) {
-            watched.lasted = now.steady - watched.since;
-        }
     }
 
     fn recorded(
@@ -341,13 +322,6 @@ impl Local {
             Err(_) => return,
         }
         self.pending.take_if(|pending| pending.token_id == token_id);
-    }
-
-    fn retire(&mut self, tokens: Vec<TokenId>, now: Now) {
-        let mut before = std::mem::take(&mut self.retired);
-        let new = Watched { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO };
-        self.retired =
-            tokens.into_iter().map(|id| (before.remove(&id).unwrap_or(new), id)).map(|(w, id)| (id, w)).collect();
     }
 
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.

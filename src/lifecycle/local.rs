@@ -88,6 +88,30 @@ impl Local {
     pub fn is_busy(&self) -> bool {
         self.pending.is_some() || self.in_flight.is_some()
     }
+
+    /// How long the resource, and tokens of it that retire, have been seen by the steady clock.
+    pub fn tick(&mut self, now: Now) {
+        let watched = self.watched.get_or_insert(Watched::begin(now));
+        for watched in self.retired.values_mut().chain([watched]) {
+            watched.lasted = now.steady - watched.since;
+        }
+    }
+
+    /// These tokens retire, and no others.
+    pub(super) fn retire(&mut self, tokens: Vec<TokenId>, now: Now) {
+        let mut before = std::mem::take(&mut self.retired);
+        let mut watched = |id: &TokenId| before.remove(id).unwrap_or(Watched::begin(now));
+        self.retired = tokens.into_iter().map(|id| (watched(&id), id)).map(|(watched, id)| (id, watched)).collect();
+    }
+}
+
+/// A time by both clocks: the wall clock, and one that nobody can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The steady clock, since some moment.
+    pub steady: SignedDuration,
 }
 
 /// How long this process has seen something, by a clock that nobody can set: so that no token goes too early because
@@ -103,6 +127,10 @@ pub struct Watched {
 }
 
 impl Watched {
+    fn begin(now: Now) -> Self {
+        Self { first: now.wall, since: now.steady, lasted: SignedDuration::ZERO }
+    }
+
     /// How long ago something was that happened at `since`, by the more cautious of both clocks.
     pub fn elapsed(watched: Option<&Self>, since: Timestamp, now: Timestamp) -> SignedDuration {
         let by_wall = now.duration_since(since);

@@ -56,7 +56,8 @@ pub struct Names<'a> {
     pub website: Option<&'a str>,
 }
 
-/// The ids in the resource's status: tenants can't write there, so an id in it is a licence to revoke.
+/// The ids in the resource's status: tenants can't write there, so an id in it is a licence to revoke, where it is not the
+/// status of another one that was restored ([`Observed::may_revoke`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StatusRecord {
     /// `status.tokenId`.
