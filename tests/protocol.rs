@@ -208,7 +208,13 @@ impl Operator {
     fn sent(&mut self, n: N, order: &Order, answer: Answer) {
         let spec_hash = scope(order.scope_changed).hash();
         let (requests, rolls) = (order.requests(), order.rolls.map(token_id));
-        self.apply(Event::Sent { order: event::Order { nonce: nonce(n), spec_hash, requests, rolls }, answer });
+        // The pause after a failure has passed whenever the next thing happens: which is as well at any time.
+        let pause = match &answer {
+            Answer::Failed(Error::Unavailable { .. }) => SignedDuration::from_mins(10),
+            _ => SignedDuration::ZERO,
+        };
+        let event = Event::Sent { order: event::Order { nonce: nonce(n), spec_hash, requests, rolls }, answer };
+        self.local.apply(event, Now { wall: young() - pause, steady: SignedDuration::ZERO });
         self.apply(Event::DryRun(Ok(())));
     }
 

@@ -120,10 +120,11 @@ async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue,
     let beyond = ctx.beyond_share(resource, &users);
     let is_listed =
         |user: &Arc<dyn Managed>| user.has_finalizer() || ctx.allows(resource, &**user) && !beyond.contains(user.uid());
-    let in_use = ctx.users_of(&name).into_iter().filter(is_listed).map(|user| user.collection()).collect();
-    account.set_in_use_collections(&in_use);
+    // As of now: a user that came while this account waited for an answer may have a place already.
+    let now = ctx.users_of(&name);
+    account.set_in_use_collections(&now.iter().filter(|user| is_listed(user)).map(|user| user.collection()).collect());
     account.expect(users.iter().filter_map(|user| Some((user.collection(), expected(&**user, ctx)?))));
-    let there: HashSet<_> = users.iter().filter(|user| !user.is_gone()).map(|user| user.reference()).collect();
+    let there: HashSet<_> = now.iter().filter(|user| !user.is_gone()).map(|user| user.reference()).collect();
     account.keep_in_queue(|resource| there.contains(resource));
     if account.report().snapshot.is_none() {
         users.iter().for_each(|user| queue_up(&account, &**user));
