@@ -115,7 +115,7 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
         Err(e) => return (StatusCode::BAD_REQUEST, e.to_string()).into_response(),
     };
     // The delay comes first: what a cut holds must not wait in it and slip through afterwards.
-    let delay = upstream.plan.current_delay();
+    let delay = upstream.plan.delay_of(&parts.method, &parts.uri);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }

@@ -93,6 +93,8 @@ pub struct Plan {
 struct State {
     fault: Fault,
     delay: Duration,
+    /// On top of `delay`, for requests that are counted.
+    delay_of_writes: Duration,
     held: bool,
     log: Vec<Entry>,
     /// Tells requests of an earlier round, which may still be on their way, from those of this one.
@@ -120,7 +122,14 @@ pub(crate) struct Ticket {
 impl Plan {
     /// A plan with this fault.
     pub fn new(fault: Fault) -> Self {
-        let state = State { fault, delay: late_answers(), held: false, log: Vec::new(), round: 0 };
+        let state = State {
+            fault,
+            delay: late_answers(),
+            delay_of_writes: Duration::ZERO,
+            held: false,
+            log: Vec::new(),
+            round: 0,
+        };
         Self {
             state: Arc::new(Mutex::new(state)),
             reached: Arc::new(watch::Sender::new(None)),
@@ -168,6 +177,11 @@ impl Plan {
         self.lock().delay = delay;
     }
 
+    /// From now on every counted request waits this much longer: what it writes shows late, and all else at once.
+    pub fn delay_writes(&self, delay: Duration) {
+        self.lock().delay_of_writes = delay;
+    }
+
     /// Resolves when the fault has struck (with [`Side::After`]: when the server has answered), with the request:
     /// `PATCH /apis/…`.
     pub async fn reached(&self) -> String {
@@ -205,8 +219,9 @@ impl Plan {
         }
     }
 
-    pub(crate) fn current_delay(&self) -> Duration {
-        self.lock().delay
+    pub(crate) fn delay_of(&self, method: &Method, uri: &Uri) -> Duration {
+        let state = self.lock();
+        state.delay + if counts(method, uri) { state.delay_of_writes } else { Duration::ZERO }
     }
 
     pub(crate) fn judge(&self, upstream: &str, method: &Method, uri: &Uri) -> Verdict {
