@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a model that can't be made is a defect of the test")]
 #![expect(clippy::too_many_lines, reason = "a step of the model is one match over all there is")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -476,7 +476,8 @@ impl Protocol {
                 standing: Standing::default(),
             },
             local: &local,
-            taken: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            sees_all: true,
             adopted: BTreeSet::new(),
             horizon: self.horizon,
         };

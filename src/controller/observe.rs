@@ -1,6 +1,6 @@
 //! From Kubernetes objects to what the core understands.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 use super::resource::Managed;
 use super::secret::Recipe;
-use super::secret_owner::owner_of;
+use super::secret_owner::{holders, owner_of};
 use super::{Context, status};
 use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
@@ -97,6 +97,7 @@ impl<'a> Scene<'a> {
             },
             local: self.local,
             taken: self.taken(ctx),
+            sees_all: ctx.sees_all(),
             adopted: adoptions::read(resource.annotations(), &resource.owner_id()),
             horizon: ctx.horizon(),
         }
@@ -115,30 +116,13 @@ impl<'a> Scene<'a> {
         SecretView::Present(SecretFacts { owner, record, key, flaw, drift })
     }
 
-    /// The tokens named by the Secret or by status that another resource has. Asked only where a token is not clearly this
-    /// one's.
-    fn taken(&self, ctx: &Context) -> BTreeSet<TokenId> {
-        let Some(snapshot) = &self.view.snapshot else { return BTreeSet::new() };
-        let (resource, own) = (self.resource, self.resource.owner_id());
-        let status = status_record(resource);
+    /// The tokens named by the Secret or by status that another resource has.
+    fn taken(&self, ctx: &Context) -> BTreeMap<TokenId, String> {
+        let status = status_record(self.resource);
         let in_secret = self.secret.and_then(|secret| secret.annotations().get(names::TOKEN_ID));
         let in_secret = in_secret.and_then(|id| TokenId::parse(id).ok());
-        let named: BTreeSet<TokenId> =
-            in_secret.iter().chain(&status.token_id).chain(&status.retiring).cloned().collect();
-        let marker = |id: &TokenId| snapshot.get(id).and_then(|listed| listed.marker.as_ref());
-        let is_marked = |id: &TokenId| marker(id).is_some_and(|marker| marker.owner == own);
-        let is_clear = |id: &TokenId| is_marked(id) || snapshot.has_revoked(id);
-        let unclear: Vec<TokenId> = named.into_iter().filter(|id| !is_clear(id)).collect();
-        if unclear.is_empty() {
-            return BTreeSet::new();
-        }
-        let others: Vec<_> = ctx.resources().filter(|other| other.uid() != resource.uid()).collect();
-        let has = |other: &dyn Managed, id: &TokenId| {
-            // Of two whose status names it, the one that was there first has it: the other is a copy of it.
-            let is_first = || status.names(id) && seniority(resource) < seniority(other);
-            names_token(other, id, marker(id)) && (is_marked_by(other, marker(id)) || !is_first())
-        };
-        unclear.into_iter().filter(|id| others.iter().any(|other| has(&**other, id))).collect()
+        let named = in_secret.into_iter().chain(status.token_id).chain(status.retiring).collect();
+        holders(named, self.resource, self.view.snapshot.as_deref(), ctx)
     }
 }
 
@@ -161,20 +145,6 @@ pub(super) fn key_of(resource: &dyn Managed, secret: &Secret, now: Timestamp) ->
 
 fn entry(secret: &Secret, name: &str) -> Result<RawKey, Flaw> {
     RawKey::of_entry(&secret.data.as_ref().and_then(|data| data.get(name)).ok_or(Flaw::Missing)?.0)
-}
-
-/// Who was there first. Of those of one second, always the same one.
-fn seniority(resource: &dyn Managed) -> (Option<Timestamp>, &str) {
-    (resource.created(), resource.uid())
-}
-
-/// Whether a token is a resource's: its status names it, or its marker says so.
-fn names_token(resource: &dyn Managed, id: &TokenId, marker: Option<&Marker>) -> bool {
-    status_record(resource).names(id) || is_marked_by(resource, marker)
-}
-
-fn is_marked_by(resource: &dyn Managed, marker: Option<&Marker>) -> bool {
-    marker.is_some_and(|marker| marker.owner == resource.owner_id())
 }
 
 /// Since when the resource says that something is to be done.

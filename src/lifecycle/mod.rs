@@ -17,7 +17,7 @@ pub mod facts;
 pub mod local;
 pub mod marker;
 pub mod observed;
-mod ownership;
+pub mod ownership;
 pub mod queue;
 pub mod record;
 mod rules;

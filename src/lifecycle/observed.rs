@@ -1,6 +1,6 @@
 //! What is seen of one resource, its Secret and its account: plain data, and what can be read off it directly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -33,8 +33,11 @@ pub struct Observed<'a> {
     pub account: AccountView<'a>,
     /// What only this process knows.
     pub local: &'a Local,
-    /// Tokens that another resource names or caused.
-    pub taken: BTreeSet<TokenId>,
+    /// Tokens that another resource has, by what is known of both ([`super::ownership::Evidence`]), with its kind, namespace
+    /// and name.
+    pub taken: BTreeMap<TokenId, String>,
+    /// Whether all resources have been seen since the start: until then, one that has a token may be out of sight.
+    pub sees_all: bool,
     /// Tokens without its marker that it has taken over, by its log.
     pub adopted: BTreeSet<TokenId>,
     /// How long an unanswered request may still take effect, and how long a list may lag.
@@ -98,14 +101,13 @@ pub enum SecretView {
 /// Whose a Secret says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretOwner {
-    /// This resource; or, in an older Secret, one of its kind and name.
+    /// This resource.
     This,
+    /// One of this resource's kind and name. Older Secrets tell no more.
+    Namesake,
     /// One of this resource's kind and name that is no longer there: it came before this one, or elsewhere, and the Secret
     /// was kept, restored or copied.
-    Former {
-        /// Where it was.
-        namespace: String,
-    },
+    Former,
     /// A resource of another namespace that is there: this is a copy of its Secret.
     Copy {
         /// Its kind, namespace and name.

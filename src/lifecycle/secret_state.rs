@@ -48,26 +48,28 @@ impl<'a> Observed<'a> {
                 let foreign = |why| SecretState::Foreign(format!("{why}. {REMEDY}"));
                 self.unowned_secret_state(facts, wanted).unwrap_or_else(foreign)
             }
-            owner => SecretState::Foreign(self.anothers(owner)),
+            _ => SecretState::Foreign(self.anothers(facts)),
         }
     }
 
     /// Why a Secret of another resource is left alone, and what to do about it.
-    fn anothers(&self, owner: &SecretOwner) -> String {
+    fn anothers(&self, facts: &SecretFacts) -> String {
         let Names { secret, owner: this, .. } = self.names;
-        match owner {
+        if let (Some(holder), SecretOwner::Namesake | SecretOwner::Former) = (self.holder(facts), &facts.owner) {
+            return format!("it is a copy, with the key of {holder}. {COPY_REMEDY}");
+        }
+        match &facts.owner {
             SecretOwner::Copy { of } => {
                 format!("it is a copy of the Secret of {of}, with the key of that resource. {COPY_REMEDY}")
             }
-            SecretOwner::Former { namespace } => format!(
-                "it was written in namespace {namespace:?} for a resource that is not this one, and its token is another resource's. {COPY_REMEDY}"
-            ),
             SecretOwner::Gone(owner) => format!(
                 "it belongs to {owner}, which is not there any more. To hand it over to this resource, with its token: kubectl annotate secret {secret} --overwrite {}={this}. For a new token, delete that Secret",
                 crate::api::names::OWNER
             ),
             SecretOwner::Other(owner) => format!("it belongs to {owner}. {REMEDY}"),
-            SecretOwner::This | SecretOwner::Nobody => format!("{NOT_OURS}. {REMEDY}"),
+            SecretOwner::This | SecretOwner::Namesake | SecretOwner::Former | SecretOwner::Nobody => {
+                format!("{NOT_OURS}. {REMEDY}")
+            }
         }
     }
 
@@ -84,6 +86,7 @@ impl<'a> Observed<'a> {
         let by_id = || record.token_id.as_ref().and_then(|id| snapshot.get(id));
         // The id may have been edited or dropped; marker and key together still say which token it is.
         let by_key = || self.own_tokens().find(|listed| key.fits(&listed.token.display_key) == Some(true));
+        let is_former = facts.owner == SecretOwner::Former;
         let listed = by_attempt().or_else(by_id).or_else(|| record.token_id.is_none().then(by_key).flatten());
         match listed {
             Some(listed) if key.fits(&listed.token.display_key) == Some(false) => {
@@ -92,7 +95,10 @@ impl<'a> Observed<'a> {
                     false => SecretState::Nothing,
                 }
             }
-            Some(listed) if self.may_revoke(listed) => SecretState::Live(listed),
+            // What a former one left is first written to be this one's.
+            Some(listed) if self.may_revoke(listed) && (!is_former || self.attempt_of(listed).is_some()) => {
+                SecretState::Live(listed)
+            }
             Some(listed) => match self.import_obstacle(listed, key) {
                 None => SecretState::Unproven(listed),
                 Some(_) => SecretState::Nothing,
@@ -162,7 +168,7 @@ impl<'a> Observed<'a> {
         let refuted = self.local.proof.as_ref().is_some_and(|proof| {
             !proof.proven && proof.token_id == *id && key.fingerprint(id.as_str()) == proof.key_sha256
         });
-        if self.taken.contains(id) {
+        if self.taken.contains_key(id) {
             Some(format!("token {id} is another resource's"))
         } else if key.fits(&listed.token.display_key) != Some(true) {
             Some(format!("the key in it is not that of token {id} ({})", listed.token.display_key))

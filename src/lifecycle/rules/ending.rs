@@ -144,7 +144,7 @@ fn tokens(cx: &Context<'_>, retain: bool) -> Option<Remains> {
     let named = seen.status.token_id.iter().chain(&seen.status.retiring);
     let named = named.filter(|id| seen.may_revoke_named(id) && !is_gone(cx, id)).cloned();
     let hidden = match &cx.secret_state {
-        SecretState::Hidden(id) if !seen.taken.contains(id) => Some((*id).clone()),
+        SecretState::Hidden(id) if !seen.taken.contains_key(id) => Some((*id).clone()),
         _ => None,
     };
     let to_go =

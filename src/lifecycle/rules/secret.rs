@@ -59,6 +59,14 @@ pub(in crate::lifecycle) fn later_again(cx: &Context<'_>) -> Timestamp {
 
 pub(in crate::lifecycle) fn adoption(cx: &Context<'_>) -> Option<Decision> {
     let SecretState::Unproven(listed) = &cx.secret_state else { return None };
+    if !cx.seen.sees_all {
+        let message = format!(
+            "Whose the token of Secret {:?} is can be told once the operator has seen the resources of all namespaces that it watches",
+            cx.seen.names.secret
+        );
+        let again = cx.now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        return cx.wait(cx.at_work(), message, Requeue::at(again));
+    }
     if !cx.seen.has_finalizer {
         return cx.act(Action::AddFinalizer);
     }

@@ -1,7 +1,11 @@
 //! A Secret or a status that was copied from another resource's: the original is safe from the copy.
 
+use std::collections::BTreeSet;
+
 use crate::lifecycle::decision::{Action, RevokeCause};
+use crate::lifecycle::marker::{Marker, OwnerId};
 use crate::lifecycle::observed::{SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::lifecycle::ownership::Evidence;
 use crate::lifecycle::record::{Cause, SecretRecord};
 use crate::lifecycle::verdict::Reason;
 
@@ -10,11 +14,7 @@ use super::scenes::*;
 const THEIRS: u8 = 5;
 
 fn copy() -> SecretOwner {
-    SecretOwner::Copy { of: "DataFastAccessToken team-a/agent".into() }
-}
-
-fn former() -> SecretOwner {
-    SecretOwner::Former { namespace: "team-a".into() }
+    SecretOwner::Copy { of: HOLDER.into() }
 }
 
 /// The Secret of another resource, which is there, with its key.
@@ -50,17 +50,82 @@ fn a_copy_is_left_as_it_is_whether_the_resource_is_new_or_had_a_token() {
 
 #[test]
 fn a_copy_whose_owner_is_out_of_sight_is_told_by_the_token_that_another_has() {
-    let scene = beside(Scene::new()).change(|s| s.secret = theirs(former()));
-    scene.says(Reason::SecretConflict, false, "written in namespace \"team-a\"");
+    let scene = beside(Scene::new()).change(|s| s.secret = theirs(SecretOwner::Former));
+    scene.says(Reason::SecretConflict, false, "a copy, with the key of DataFastAccessToken team-a/agent");
 }
 
 #[test]
 fn what_a_former_one_left_is_taken_over_by_proof() {
-    let mut scene = Scene::restored().change(|s| s.secret().owner = former());
+    let mut scene = Scene::restored().change(|s| s.secret().owner = SecretOwner::Former);
     assert_eq!(scene.action(), Action::Prove { token_id: id(1) });
     scene.local.proof = Some(proof(1, true));
     let Action::Rewrite { adopts, .. } = scene.action() else { panic!("{:?}", scene.action()) };
     assert_eq!(adopts, Some(id(1)), "its marker is of another uid");
+}
+
+/// It names no uid.
+#[test]
+fn a_copy_of_an_older_secret_is_a_conflict_too_and_what_was_restored_is_taken_over_by_proof() {
+    for scene in [Scene::new(), Scene::in_sync()] {
+        let scene = beside(scene).change(|s| (s.has_finalizer, s.secret) = (true, theirs(SecretOwner::Namesake)));
+        scene.says(Reason::SecretConflict, false, "a copy, with the key of DataFastAccessToken team-a/agent");
+        assert!(!matches!(scene.deleted().acts(), Some(Action::DeleteSecret)));
+    }
+    let mut restored = Scene::restored().change(|s| s.secret().owner = SecretOwner::Namesake);
+    assert_eq!(restored.action(), Action::Prove { token_id: id(1) });
+    restored.local.proof = Some(proof(1, true));
+    assert!(matches!(restored.action(), Action::Rewrite { .. }));
+}
+
+#[test]
+fn nothing_is_taken_over_before_all_resources_have_been_seen() {
+    for scene in [Scene::restored().change(|s| s.secret().owner = SecretOwner::Former), Scene::import()] {
+        let scene = scene.change(|s| (s.has_finalizer, s.sees_all) = (true, false));
+        scene.says(Reason::Issuing, scene.status.ready, "has seen the resources of all namespaces");
+        assert!(scene.rests().requeue.at.is_some());
+        assert!(matches!(scene.change(|s| s.sees_all = true).action(), Action::Prove { .. }));
+    }
+}
+
+#[test]
+fn what_a_former_one_left_under_another_name_keeps_its_token() {
+    let mut scene = Scene::restored().change(|s| {
+        s.secret().owner = SecretOwner::Former;
+        s.secret().record.spec_hash = Some("0".repeat(64));
+        s.local.proof = Some(proof(1, true));
+    });
+    let Action::Rewrite { record, adopts, .. } = scene.action() else { panic!("{:?}", scene.action()) };
+    assert_eq!((adopts, record.spec_hash.clone()), (Some(id(1)), Some(scope().hash())));
+    scene.secret().owner = SecretOwner::This;
+    scene.secret().record = record;
+    scene.adopted = [id(1)].into();
+    scene.says(Reason::Issued, true, "dft_001");
+}
+
+#[test]
+fn of_two_that_a_token_may_belong_to_the_one_has_it_for_which_more_speaks() {
+    let (this, other) = (me(), victim());
+    let marker = Marker::of_name(&token(1).name.unwrap()).unwrap();
+    let status = |marked: &OwnerId| StatusRecord {
+        token_id: Some(id(1)),
+        marked: Some(marked.clone()),
+        ..StatusRecord::default()
+    };
+    let nothing = BTreeSet::new;
+    let adopted = || BTreeSet::from([id(1)]);
+    let restored = status(&this);
+    let is_marked = Evidence::of(&id(1), Some(&marker), &this, &StatusRecord::default(), nothing);
+    assert_eq!(is_marked, Some(Evidence::Marked));
+    assert_eq!(Evidence::of(&id(1), None, &this, &restored, nothing), Some(Evidence::Marked), "status has the name");
+    assert_eq!(Evidence::of(&id(1), Some(&marker), &other, &restored, adopted), Some(Evidence::Adopted));
+    assert_eq!(Evidence::of(&id(1), Some(&marker), &other, &restored, nothing), Some(Evidence::Named));
+    assert_eq!(Evidence::of(&id(1), None, &other, &restored, nothing), Some(Evidence::Named));
+    assert_eq!(
+        Evidence::of(&id(1), None, &other, &StatusRecord::default(), adopted),
+        None,
+        "a log tells nothing alone"
+    );
+    assert!(Evidence::Marked > Evidence::Adopted && Evidence::Adopted > Evidence::Named);
 }
 
 #[test]
@@ -85,7 +150,7 @@ fn trial() -> Scene {
 
 #[test]
 fn a_restored_status_gives_no_power_over_the_originals_token() {
-    for owner in [copy(), former(), SecretOwner::This] {
+    for owner in [copy(), SecretOwner::Former, SecretOwner::Namesake, SecretOwner::This] {
         let scene = trial().change(|s| s.secret = theirs(owner));
         assert!(!matches!(scene.acts(), Some(Action::Revoke { .. })), "{:?}", scene.decide());
         assert!(matches!(scene.deleted().action(), Action::Release | Action::DeleteSecret));
@@ -116,7 +181,7 @@ fn nor_does_it_where_the_original_is_out_of_sight() {
     assert!(!matches!(unlisted.acts(), Some(Action::Revoke { .. })), "{:?}", unlisted.decide());
     let by_hand = away(trial()).listing(&[unmarked(THEIRS)]).change(|s| s.status.marked = None);
     assert_eq!(by_hand.deleted().action(), Action::Release, "the copy has not proved to have its key");
-    let restored = away(trial()).change(|s| s.secret = theirs(former()));
+    let restored = away(trial()).change(|s| s.secret = theirs(SecretOwner::Former));
     assert_eq!(restored.action(), Action::Prove { token_id: id(THEIRS) }, "before anything else is done with it");
 }
 

@@ -81,6 +81,9 @@ pub(super) fn victim() -> OwnerId {
     OwnerId::of("another resource")
 }
 
+/// The resource that has a token of others.
+pub(super) const HOLDER: &str = "DataFastAccessToken team-a/agent";
+
 /// A token made by hand in DataFast's own interface.
 pub(super) fn unmarked(n: u8) -> Token {
     Token {

@@ -59,7 +59,7 @@ pub(super) fn is_own(scene: &Scene, id: &TokenId) -> bool {
 /// Whether the record says that this resource has taken a token over: its log, or a Secret that names its uid.
 fn is_adopted(scene: &Scene, id: &TokenId) -> bool {
     let in_secret = match &scene.secret {
-        SecretView::Present(SecretFacts { owner: SecretOwner::This, record, .. }) => {
+        SecretView::Present(SecretFacts { owner: SecretOwner::This | SecretOwner::Namesake, record, .. }) => {
             record.token_id.as_ref() == Some(id) || record.previous.iter().any(|p| p.token == id.as_str())
         }
         _ => false,
@@ -70,7 +70,7 @@ fn is_adopted(scene: &Scene, id: &TokenId) -> bool {
 /// Whether the Secret is another resource's.
 pub(super) fn is_anothers(scene: &Scene) -> bool {
     match &scene.secret {
-        SecretView::Present(SecretFacts { owner: SecretOwner::Former { .. }, record, .. }) => {
+        SecretView::Present(SecretFacts { owner: SecretOwner::Former | SecretOwner::Namesake, record, .. }) => {
             record.token_id.as_ref().is_some_and(|id| scene.taken.contains(id))
         }
         SecretView::Present(facts) => !matches!(facts.owner, SecretOwner::This | SecretOwner::Nobody),
@@ -167,7 +167,8 @@ fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     let owner = prop_oneof![
         8 => Just(SecretOwner::This),
         4 => Just(SecretOwner::Nobody),
-        2 => Just(SecretOwner::Former { namespace: "elsewhere".into() }),
+        2 => Just(SecretOwner::Former),
+        2 => Just(SecretOwner::Namesake),
         1 => Just(SecretOwner::Other("DataFastAccessToken/other".into())),
         1 => Just(SecretOwner::Copy { of: "DataFastAccessToken elsewhere/agent".into() }),
         1 => Just(SecretOwner::Gone("DataFastAccessToken/other".into())),
