@@ -105,12 +105,17 @@ async fn a_tool_that_changes_the_secret_each_time_is_answered_ever_more_slowly(
         is_rewritten(&w, times).await;
     }
     w.says("agent", "SecretContested").await;
+    // So ten minutes have passed.
+    w.advance(SignedDuration::from_mins(3));
+    w.annotate("agent", json!({ "example.com/look": unique() })).await;
+    w.list().await;
+    assert_eq!(rewrites(&w), times);
     let writes = w.writes().split_off(written);
     assert!(writes.len() <= 20, "{writes:#?}");
     assert_eq!((w.posts(), w.deletes()), (1, 0));
 
     drop(tool);
-    w.advance(SignedDuration::from_mins(8));
+    w.advance(SignedDuration::from_mins(5));
     w.annotate("agent", json!({ "example.com/look": unique() })).await;
     let after = w.issued("agent").await;
     assert_eq!(after.token.id, before.token.id);
