@@ -46,16 +46,15 @@ pub(super) fn holders(
     let marker = |id: &TokenId| snapshot.and_then(|snapshot| snapshot.get(id)?.marker.as_ref());
     let own = |id: &TokenId| evidence(resource, id, marker(id));
     let is_gone = |id: &TokenId| snapshot.is_some_and(|snapshot| snapshot.has_revoked(id));
-    let unclear: Vec<_> = ids.into_iter().map(|id| (own(&id), id)).collect();
-    let unclear: Vec<_> =
-        unclear.into_iter().filter(|(own, id)| *own != Some(Evidence::Marked) && !is_gone(id)).collect();
+    let ids = ids.into_iter().filter(|id| !is_gone(id)).map(|id| (own(&id), id));
+    let unclear: Vec<_> = ids.filter(|(own, _)| *own != Some(Evidence::Marked)).collect();
     if unclear.is_empty() {
         return BTreeMap::new();
     }
     let others: Vec<_> = ctx.resources().filter(|other| other.uid() != resource.uid()).collect();
     let has = |other: &dyn Managed, id: &TokenId, own: Option<Evidence>| {
-        let others = evidence(other, id, marker(id));
-        others > own || others == own && others.is_some() && seniority(other) < seniority(resource)
+        let theirs = evidence(other, id, marker(id));
+        theirs > own || theirs == own && theirs.is_some() && seniority(other) < seniority(resource)
     };
     let holder = |(own, id): (Option<Evidence>, TokenId)| {
         let holder = others.iter().find(|other| has(&***other, &id, own))?;
