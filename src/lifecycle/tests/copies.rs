@@ -91,11 +91,11 @@ fn nothing_is_taken_over_before_all_resources_have_been_seen() {
 fn what_a_former_one_left_under_another_name_keeps_its_token() {
     let mut scene = Scene::restored().change(|s| {
         s.secret().owner = SecretOwner::Former;
-        s.secret().record.spec_hash = Some("0".repeat(64));
+        s.desired.scope.token_name = "shop/another".into();
         s.local.proof = Some(proof(1, true));
     });
     let Action::Rewrite { record, adopts, .. } = scene.action() else { panic!("{:?}", scene.action()) };
-    assert_eq!((adopts, record.spec_hash.clone()), (Some(id(1)), Some(scope().hash())));
+    assert_eq!((adopts, record.spec_hash.clone()), (Some(id(1)), Some(scene.desired.scope.hash())));
     scene.secret().owner = SecretOwner::This;
     scene.secret().record = record;
     scene.adopted = [id(1)].into();
