@@ -39,6 +39,10 @@ pub(crate) async fn issues_nothing(w: &World, words: &str) {
     .await;
     assert_eq!(count(&writes, " datafastaccesstokens"), 1, "one record: {writes:?}");
     assert_eq!(count(&writes, " secrets"), 0, "{writes:?}");
+    w.event("agent", "SecretWriteRefused").await;
+    let events = w.events("agent").await;
+    let told: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some("SecretWriteRefused")).collect();
+    assert!(told.len() == 1 && told[0].series.is_none(), "one event, however often it is tried: {told:?}");
     assert_eq!(w.posts(), 0);
     assert_eq!(w.issued_tokens(), []);
 }
