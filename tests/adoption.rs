@@ -1,7 +1,7 @@
 //! Import: a Secret that names a token is taken over instead of issuing, if the token is rightly its own.
 
 use data_encoding::BASE64;
-use datafast_harness::{condition, wait_gone};
+use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::names;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::PostParams};
@@ -97,8 +97,13 @@ async fn is_refused(w: &World, id: &str, data: serde_json::Value, word: &str) {
     let secret = w.create_secret("agent", json!({ names::TOKEN_ID: id }), data).await;
     let posts = w.posts();
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
-    let ready = w.says("agent", "SecretConflict").await;
-    assert!(ready.status == "False" && ready.message.contains(word), "{word:?} is not in {:?}", ready.message);
+    // The account may have been listed before the token was made.
+    let ready = eventually(&format!("it says {word:?}"), WAIT, || async {
+        let ready = w.says("agent", "SecretConflict").await;
+        if ready.message.contains(word) { Ok(ready) } else { Err(ready.message) }
+    })
+    .await;
+    assert_eq!(ready.status, "False");
     let resource = w.resource("agent").await;
     assert!(condition(&resource, "Stalled").is_some_and(|stalled| stalled.status == "True"), "{:?}", resource.status);
     assert_eq!(resource.status.unwrap().token_id, None);
