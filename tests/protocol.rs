@@ -442,6 +442,7 @@ impl Protocol {
             restarts: false,
             retain: self.retain,
             suspended: false,
+            unreadable: None,
             deleting: resource.deleting,
             abandon: false,
         };
@@ -461,6 +462,7 @@ impl Protocol {
                 attempt: status.token.map(nonce),
                 marked: status.token.map(|_| owner()),
                 retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
+                revoke_after: BTreeMap::new(),
                 ready: status.ready,
                 rotate_request: status.rotate_request.clone(),
                 waiting_since: None,
@@ -581,6 +583,7 @@ impl Protocol {
                 if same_resource && let Some(resource) = world.resource.as_mut() {
                     resource.version += 1;
                     resource.has_finalizer = true;
+                    operator.apply(Event::FinalizerAdded);
                 }
             }
             Plan::Revoke(n, cause) => {

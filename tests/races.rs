@@ -170,9 +170,10 @@ async fn many_resources_come_and_go_at_once(#[values(AccessToken, WebsiteKey)] k
 /// Deletes a resource in spite of its finalizer; or it was the API server's own race between a deletion and a new
 /// finalizer.
 async fn delete_by_force(w: &World) {
+    // In this order: the operator would put it back.
+    w.delete("agent").await;
     let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     w.objects().patch("agent", &PatchParams::default(), &release).await.unwrap();
-    w.delete("agent").await;
     assert!(w.find("agent").await.unwrap().is_none());
 }
 

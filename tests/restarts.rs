@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use datafast_harness::{At, Cutter, Fault, Plan, Side, eventually};
 use datafast_operator::api::names;
 use jiff::Timestamp;
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::{events::v1::Event, rbac::v1::ClusterRole};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -214,4 +214,51 @@ async fn a_restart_that_the_api_server_fumbles_is_tried_again(#[values(AccessTok
         if template == (2, expected.clone()) { Ok(()) } else { Err(template) }
     })
     .await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_workload_that_seems_restarted_long_after_is_restarted_all_the_same(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let w = World::of(kind).await;
+    w.run("Deployment", "web").await;
+    let first = issued(&w, json!([{ "kind": "Deployment", "name": "web" }])).await;
+    w.restart_by_hand("Deployment", "web", "2099-01-01T00:00:00Z").await;
+    rotated(&w, &first, "1").await;
+    assert_eq!(w.template("Deployment", "web").await, (3, restarted(&w).await));
+    told(&w, "RolloutRestarted", &["Deployment \"web\""]).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_workload_that_keeps_its_pods_is_told_of(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
+    w.run("Deployment", "rolling").await;
+    let kept = [
+        ("Deployment", json!({ "paused": true })),
+        ("StatefulSet", json!({ "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } })),
+        ("DaemonSet", json!({ "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } })),
+    ];
+    for (kind, spec) in &kept {
+        w.run(kind, "kept").await;
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        w.workloads(kind).patch("kept", &PatchParams::default(), &patch).await.unwrap();
+    }
+    let targets = kept.each_ref().map(|(kind, _)| json!({ "kind": kind, "name": "kept" }));
+    let targets = [&targets[..], &[json!({ "kind": "Deployment", "name": "rolling" })]].concat();
+    let first = issued(&w, json!(targets)).await;
+    rotated(&w, &first, "1").await;
+    told(&w, "RolloutRestartIneffective", &["Deployment \"kept\"", "StatefulSet \"kept\"", "DaemonSet \"kept\""]).await;
+    told(&w, "RolloutRestarted", &["Deployment \"rolling\""]).await;
+    for (kind, _) in &kept {
+        assert_eq!(w.template(kind, "kept").await.1, restarted(&w).await, "whoever replaces its pods finds it");
+    }
+    let events = w.events("agent").await;
+    let about = |event: &&Event| event.note.as_ref().is_some_and(|note| note.contains("\"kept\""));
+    for event in events.iter().filter(about) {
+        let reason = event.reason.as_deref();
+        assert_eq!((reason, event.type_.as_deref()), (Some("RolloutRestartIneffective"), Some("Warning")), "{event:?}");
+        assert!(event.note.as_ref().unwrap().contains("keep the old key, until"), "{event:?}");
+    }
 }

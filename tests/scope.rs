@@ -41,8 +41,12 @@ async fn the_old_token_of_another_scope_stays_for_the_overlap() {
     assert_eq!(after.retiring(), std::slice::from_ref(&before.token.id));
     w.polls(2).await;
     assert!(w.live_tokens().iter().any(|token| token.id == before.token.id));
-    let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();
-    assert_eq!((tokens.managed, tokens.retiring, tokens.unclaimed, tokens.foreign), (1, 1, 0, 1));
+    eventually("the account counts them", WAIT, || async {
+        let tokens = w.account_resource().await.status.unwrap().tokens.unwrap();
+        let counts = (tokens.managed, tokens.retiring, tokens.unclaimed, tokens.foreign);
+        if counts == (1, 1, 0, 1) { Ok(()) } else { Err(counts) }
+    })
+    .await;
     assert_eq!((w.posts(), w.deletes()), (2, 0));
 
     // With the overlap gone, so is the old token.

@@ -6,6 +6,7 @@
 
 mod calls;
 mod gate;
+mod kept;
 mod pool;
 mod queue;
 mod state;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc::UnboundedSender;
 pub use calls::{CallError, Caller};
 use gate::Call;
 pub use gate::Trouble;
+pub use kept::Kept;
 pub use pool::{Told, Waits};
 use state::{Connection, State};
 pub use state::{Report, Setup, View};
@@ -72,15 +74,6 @@ pub enum Wakeup {
     NamespaceChanged(String),
     /// The account resource of this name is gone.
     AccountGone(String),
-    /// A resource is gone.
-    ResourceGone {
-        /// The resource.
-        resource: ResourceRef,
-        /// Its uid: another of the same name may be there already.
-        uid: String,
-        /// The account that it referred to.
-        account: String,
-    },
 }
 
 /// The accounts in use, by the name of their resource.

@@ -42,6 +42,8 @@ pub(super) struct Pool {
     pub(super) failures: Failures,
     /// Somebody who may ask for it does.
     pub(super) is_listed: bool,
+    /// How many look after it though no resource may ask for it.
+    pub(super) kept: usize,
     pub(super) waiting: HashMap<ResourceRef, Waits>,
     /// Those that wait for a slot.
     pub(super) queue: Queue,
@@ -110,6 +112,7 @@ impl Pool {
             listing: false,
             failures: Failures::default(),
             is_listed: *collection == Collection::AccessTokens,
+            kept: 0,
             waiting: HashMap::new(),
             queue: Queue::default(),
             failing: HashSet::new(),

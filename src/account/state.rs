@@ -156,7 +156,7 @@ impl State {
         former.retain(|_, gate| gate.closed().is_some_and(|(_, until)| *until > now));
         let mut gone = Vec::new();
         for (collection, pool) in pools.iter_mut() {
-            pool.is_listed = *collection == Collection::AccessTokens || in_use.contains(collection);
+            pool.is_listed = *collection == Collection::AccessTokens || in_use.contains(collection) || pool.kept > 0;
             if !pool.is_listed && !pool.is_busy(past) {
                 gone.push(collection.clone());
             }

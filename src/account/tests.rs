@@ -69,7 +69,7 @@ impl Observe for Deaf {
 
 /// An account and all that it tells.
 struct World {
-    account: Account,
+    account: Arc<Account>,
     clock: Arc<TestClock>,
     told: UnboundedReceiver<Wakeup>,
 }
@@ -79,7 +79,7 @@ impl World {
     fn new() -> Self {
         let (wakeups, told) = tokio::sync::mpsc::unbounded_channel();
         let clock = TestClock::new();
-        let account = Account::new("default", wakeups, HORIZON, clock.clone());
+        let account = Arc::new(Account::new("default", wakeups, HORIZON, clock.clone()));
         account.set_limits(Allow::default(), 20, None, None);
         Self { account, clock, told }
     }

@@ -13,6 +13,7 @@ use kube::runtime::controller::Action as Requeue;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::lenient::Lenient;
 use super::observe::status_record;
 use super::panics::caught;
 use super::resource::Managed;
@@ -56,7 +57,10 @@ impl AccountContext {
 #[tracing::instrument(name = "reconcile", skip_all, fields(
     kind = KIND, name = resource.name_any(), account = resource.name_any(),
 ))]
-pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountContext>) -> Result<Requeue, Error> {
+pub(super) async fn reconcile(
+    resource: Arc<Lenient<DataFastAccount>>,
+    cx: Arc<AccountContext>,
+) -> Result<Requeue, Error> {
     // Before all users are seen, an account would seem unused, and live tokens unclaimed.
     tokio::select! {
         _ = join_all(cx.progress.iter().map(Progress::settled)) => {}
@@ -74,7 +78,7 @@ pub(super) async fn reconcile(resource: Arc<DataFastAccount>, cx: Arc<AccountCon
     outcome
 }
 
-pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<AccountContext>) -> Requeue {
+pub(super) fn retry(resource: Arc<Lenient<DataFastAccount>>, error: &Error, cx: Arc<AccountContext>) -> Requeue {
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
@@ -87,7 +91,7 @@ pub(super) fn retry(resource: Arc<DataFastAccount>, error: &Error, cx: Arc<Accou
     Requeue::requeue(pause.unwrap_or(LONGEST_PAUSE))
 }
 
-async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue, Error> {
+async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result<Requeue, Error> {
     let ctx = &cx.ctx;
     let name = resource.name_any();
     let account = ctx.accounts.get(&name);
@@ -105,7 +109,10 @@ async fn run(resource: &DataFastAccount, cx: &AccountContext) -> Result<Requeue,
         return Ok(Requeue::await_change());
     };
     let requests = resource.spec.requests_per_minute.and_then(|most| u32::try_from(most).ok());
-    if account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation) {
+    let can_be_read = resource.unreadable().is_none();
+    let is_other =
+        || account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation);
+    if can_be_read && is_other() {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
     if answered(account_credential::connect(resource, ctx, &account)).await? {
@@ -186,12 +193,12 @@ pub(super) fn gone(ctx: &Context, name: &str) {
 /// The finalizer is there while, and only while, a resource refers to the account, or one that is out of sight may.
 /// Returns the account as it is then, if it stays.
 async fn keep(
-    resource: &DataFastAccount,
+    resource: &Lenient<DataFastAccount>,
     ctx: &Context,
     account: &Account,
     in_use: bool,
     may_have_more: bool,
-) -> Result<Option<DataFastAccount>, Error> {
+) -> Result<Option<Lenient<DataFastAccount>>, Error> {
     let mut kept = resource.clone();
     let held = resource.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER_IN_USE);
     let in_use = in_use || held && may_have_more;
@@ -200,7 +207,7 @@ async fn keep(
         let others = resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_IN_USE).cloned();
         let finalizers: Vec<String> = others.chain(in_use.then(|| names::FINALIZER_IN_USE.to_owned())).collect();
         let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
-        let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+        let api: Api<Lenient<DataFastAccount>> = Api::all(ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
             Ok(patched) => kept = patched,

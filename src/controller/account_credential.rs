@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use zeroize::Zeroizing;
 
+use super::lenient::Lenient;
 use super::{Context, Error, words};
 use crate::account::{Account, Setup};
 use crate::api::DataFastAccount;
@@ -25,7 +26,18 @@ pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Res
 }
 
 /// Reads the credential and hands it to the account. Returns whether it is another one than before.
-pub(super) async fn connect(resource: &DataFastAccount, ctx: &Context, account: &Account) -> Result<bool, Error> {
+pub(super) async fn connect(
+    resource: &Lenient<DataFastAccount>,
+    ctx: &Context,
+    account: &Account,
+) -> Result<bool, Error> {
+    // What it allows may be less than can be read.
+    if let Some(unreadable) = resource.unreadable() {
+        let what = &unreadable.what;
+        let why = format!("this version of the operator can't read {what}: upgrade the operator, or correct the field");
+        account.disconnect(Setup::NoTransport(why));
+        return Ok(false);
+    }
     let base_url = resource.base_url();
     let reference = &resource.spec.credentials_secret_ref;
     let namespace = &ctx.settings.namespace;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt};
 
 use super::account::AccountContext;
+use super::lenient::Lenient;
 use super::resource::Managed;
 use super::status::{self, Say, conditions};
 use super::unclaimed::Claims;
@@ -21,7 +22,7 @@ const MOST_UNCLAIMED: usize = 20;
 
 /// Writes the status where it differs, and publishes what is new in it.
 pub(super) async fn write(
-    resource: &DataFastAccount,
+    resource: &Lenient<DataFastAccount>,
     cx: &AccountContext,
     report: &Report,
     users: &[Arc<dyn Managed>],
@@ -42,7 +43,7 @@ pub(super) async fn write(
         None => None,
     };
     let mut new = status_of(resource, ctx, report, &verdict, claims.as_deref());
-    if new == before {
+    if new == before || !resource.has_readable_status() {
         return Ok(());
     }
     // It changes with every answer: it is written with other changes, never for itself.
@@ -55,7 +56,7 @@ pub(super) async fn write(
     let appeared: Vec<UnclaimedToken> = new.unclaimed.iter().filter(is_new).cloned().collect();
     let mut written = resource.clone();
     written.status = Some(new);
-    let api: Api<DataFastAccount> = Api::all(ctx.client.clone());
+    let api: Api<Lenient<DataFastAccount>> = Api::all(ctx.client.clone());
     if status::write(&api, written, "the account").await?.is_some() {
         publish(resource, ctx, verdict, status::ready_reason(&before.conditions), &appeared);
     }

@@ -128,15 +128,11 @@ impl Memories {
         lock(&self.0).entry(uid.to_owned()).or_default().clone()
     }
 
-    /// Forgets a resource that is gone.
-    pub(crate) fn forget(&self, uid: &str) {
-        lock(&self.0).remove(uid);
-    }
-
-    /// Forgets a resource that was deleted without us.
-    pub(crate) fn vanished(&self, uid: &str, now: Now) -> Option<Effect> {
-        let memory = lock(&self.0).remove(uid)?;
-        lock(&memory).apply(Event::Vanished, now)
+    /// Forgets a resource that is gone. Returns what was known of it, and what is to be done where it went without us.
+    pub(crate) fn gone(&self, uid: &str, now: Now) -> (Arc<Mutex<Memory>>, Option<Effect>) {
+        let memory = lock(&self.0).remove(uid).unwrap_or_default();
+        let effect = lock(&memory).apply(Event::Vanished, now);
+        (memory, effect)
     }
 
     /// One resource's, if it is there as far as we know.

@@ -8,6 +8,8 @@ mod account_credential;
 mod account_status;
 mod census;
 mod events;
+mod left_behind;
+mod lenient;
 mod managed_fields;
 mod memory;
 mod observe;
@@ -28,6 +30,7 @@ mod supervisor;
 mod unclaimed;
 mod watch;
 
+use lenient::Lenient;
 use resource::Managed;
 pub use run::{Settings, run};
 
@@ -65,7 +68,7 @@ pub(crate) struct Context {
     pub(crate) stores: Vec<Box<dyn resource::KindStore>>,
     /// How far their first lists have come.
     progress: Vec<watch::Progress>,
-    pub(crate) account_resources: Store<DataFastAccount>,
+    pub(crate) account_resources: Store<Lenient<DataFastAccount>>,
     /// Of all namespaces; none where only some are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     /// Secrets of the operator's, for each watched namespace, or of all.

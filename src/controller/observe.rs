@@ -49,6 +49,7 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
         restarts: !terms.rollout_restart.is_empty(),
         retain: terms.deletion_policy == DeletionPolicy::Retain,
         suspended: terms.suspend,
+        unreadable: resource.unreadable().cloned(),
         deleting: resource.is_deleted(),
         abandon,
     }
@@ -157,11 +158,14 @@ pub(super) fn status_record(resource: &dyn Managed) -> StatusRecord {
     let Some(status) = resource.status() else { return StatusRecord::default() };
     let parse = |id: &String| TokenId::parse(id).ok();
     let marker = status.token_name.as_deref().and_then(Marker::of_name);
+    let revoke_after =
+        status.retiring.iter().filter_map(|it| Some((parse(&it.token_id)?, it.revoke_after.as_ref()?.0)));
     StatusRecord {
         token_id: status.token_id.as_ref().and_then(parse),
         marked: marker.as_ref().map(|marker| marker.owner.clone()),
         attempt: marker.map(|marker| marker.nonce),
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
+        revoke_after: revoke_after.collect(),
         ready: status::is_true(&status.conditions, names::READY),
         waiting_since: waiting_since(&status.conditions),
         issued_at: status.issued_at.as_ref().map(|time| time.0),

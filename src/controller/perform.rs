@@ -13,15 +13,16 @@ use super::memory::Memory;
 use super::observe::desired;
 use super::resource::Managed;
 use super::secret::Secrets;
-use super::{Context, Error};
+use super::{Context, Error, words};
 use crate::account::{Account, View};
 use crate::api::names;
 use crate::datafast::TokenId;
 use crate::lifecycle::adoptions;
 use crate::lifecycle::decision::Action;
-use crate::lifecycle::event::{Effect, Event};
+use crate::lifecycle::event::{Effect, Event, Refusal};
 use crate::lifecycle::marker::Nonce;
 use crate::lifecycle::record::{Attempt, Cause, Log};
+use crate::lifecycle::verdict::Reason;
 use crate::lock::lock;
 use crate::telemetry::millis;
 
@@ -97,8 +98,31 @@ impl<'a> Work<'a> {
     /// Has the core take note of an event.
     pub(super) fn apply(&self, event: Event) {
         let effect = lock(&self.memory).apply(event, self.ctx.both_clocks());
-        if let Some(Effect::Announce(cause)) = effect {
-            self.announce(cause);
+        match effect {
+            Some(Effect::Announce(cause)) => self.announce(cause),
+            Some(Effect::TellRefusal(why)) => self.tell_refusal(&why),
+            Some(Effect::RevokeOrphan(_) | Effect::ClearAway(_)) | None => {}
+        }
+    }
+
+    /// The finalizer can't be changed.
+    fn tell_refusal(&self, why: &str) {
+        if self.resource.is_deleted() {
+            tracing::warn!(why, "the finalizer can't be taken off: nothing else is left to be done");
+            self.warn(Reason::Deleting.as_str(), &format!("The finalizer can't be taken off: {why}"));
+        } else {
+            tracing::warn!(why, "the finalizer is missing, and can't be put on");
+        }
+    }
+
+    /// Takes in what came of a change of the finalizer. Returns whether it was made.
+    fn take_over_finalizer(&mut self, patched: kube::Result<Arc<dyn Managed>>) -> Result<bool, Error> {
+        match patched {
+            Err(kube::Error::Api(refusal)) if is_refused(&refusal) => {
+                self.apply(Event::FinalizerRefused(Refusal(words(&kube::Error::Api(refusal)))));
+                Ok(false)
+            }
+            patched => self.take_over(patched).map(|()| true),
         }
     }
 
@@ -205,9 +229,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn add_finalizer(&mut self) -> Result<(), Error> {
+    pub(super) async fn add_finalizer(&mut self) -> Result<(), Error> {
         let patched = self.patch_metadata(json!({ "finalizers": self.finalizers() })).await;
-        self.take_over(patched)
+        if self.take_over_finalizer(patched)? {
+            tracing::info!("put the finalizer on");
+            self.apply(Event::FinalizerAdded);
+        }
+        Ok(())
     }
 
     async fn delete_secret(&mut self) -> Result<(), Error> {
@@ -224,29 +252,32 @@ impl<'a> Work<'a> {
     }
 
     async fn release(&mut self) -> Result<Performed, Error> {
-        if desired(&*self.resource).abandon {
-            let id = self.resource.status().and_then(|status| status.token_id.clone());
-            tracing::warn!(tokenId = id, "released without DataFast, as asked by annotation: the token is left there");
-            let note = match id {
-                Some(id) => {
-                    format!("Released without DataFast, as asked by {}: token {id} is left there", names::ABANDON)
-                }
-                None => format!("Released without DataFast, as asked by {}", names::ABANDON),
-            };
-            self.warn("Abandoned", &note);
-        }
         let others: Vec<_> =
             self.resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_REVOKE).collect();
-        match self.patch_metadata(json!({ "finalizers": others })).await {
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => {}
-            patched => self.take_over(patched)?,
+        // The watch may tell that it is gone before this is answered.
+        self.apply(Event::Releasing);
+        let patched = self.patch_metadata(json!({ "finalizers": others })).await;
+        let is_gone = matches!(&patched, Err(kube::Error::Api(refusal)) if refusal.is_not_found());
+        if !is_gone && !self.take_over_finalizer(patched)? {
+            return Ok(Performed::Goes);
         }
+        self.tell_abandoned();
         let deleted_at = self.resource.metadata().deletion_timestamp.as_ref().map(|time| time.0);
         let took = deleted_at.map(|at| self.ctx.since(at));
         tracing::info!(durationMs = took.map(millis), "released the finalizer: nothing of the resource is left");
         self.account.settled(&self.resource.reference());
         self.account.reconcile();
         Ok(Performed::Gone)
+    }
+
+    fn tell_abandoned(&self) {
+        if !desired(&*self.resource).abandon {
+            return;
+        }
+        let id = self.resource.status().and_then(|status| status.token_id.clone());
+        tracing::warn!(tokenId = id, "released without DataFast, as asked by annotation: the token is left there");
+        let left = id.map(|id| format!(": token {id} is left there")).unwrap_or_default();
+        self.warn("Abandoned", &format!("Released without DataFast, as asked by {}{left}", names::ABANDON));
     }
 
     pub(super) fn tell(&self, reason: &'static str, note: &str) {
@@ -256,4 +287,9 @@ impl<'a> Work<'a> {
     pub(super) fn warn(&self, reason: &'static str, note: &str) {
         self.ctx.events.warning(&self.resource.object_reference(), reason, note.to_owned());
     }
+}
+
+/// It was understood, and forbidden: by RBAC, an admission policy, or validation.
+fn is_refused(status: &kube::core::Status) -> bool {
+    (400..500).contains(&status.code) && status.code != 429 && !status.is_conflict() && !status.is_not_found()
 }

@@ -68,11 +68,10 @@ pub(super) fn retry(resource: Arc<dyn Managed>, error: &Error, ctx: Arc<Context>
 }
 
 async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Error> {
-    let uid = seen.uid().to_owned();
-    let memory = ctx.memories.of(&uid);
+    let memory = ctx.memories.of(seen.uid());
     let resource = lock(&memory).newest(seen);
+    // The watch tells when it is gone.
     if resource.is_gone() {
-        ctx.memories.forget(&uid);
         return Ok(Requeue::await_change());
     }
     let account = ctx.accounts.get(resource.account_name());
@@ -99,10 +98,7 @@ async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Erro
         let (reason, requeue) = match decision {
             Decision::Act(action) => match answered(work.perform(action)).await? {
                 Performed::Goes => continue,
-                Performed::Gone => {
-                    ctx.memories.forget(&uid);
-                    return Ok(Requeue::await_change());
-                }
+                Performed::Gone => return Ok(Requeue::await_change()),
             },
             Decision::Rest { verdict, requeue } => (Some(verdict.reason), requeue),
             Decision::Pause { requeue } => (None, requeue),
@@ -118,12 +114,12 @@ async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Erro
 /// Has the core decide; with what is to be reported where nothing is left to do, and the version of the account's state
 /// that it goes by.
 fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
-    let now = work.ctx.both_clocks();
+    let both_clocks = work.ctx.both_clocks();
     let (local, last_used_written) = {
         let mut memory = lock(&work.memory);
-        (memory.as_of(now), memory.last_used_written)
+        (memory.as_of(both_clocks), memory.last_used_written)
     };
-    let now = now.wall;
+    let now = both_clocks.wall;
     let places = lock(&work.ctx.places);
     let view = work.view();
     let (secret_name, owner) = (work.resource.secret_name(), work.resource.owner());
@@ -145,11 +141,10 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
         Decision::Rest { verdict, .. } => tracing::debug!(reason = verdict.reason.as_str(), "nothing to do"),
         Decision::Pause { .. } => tracing::debug!("waits for what is under way"),
     }
+    let facts = facts(&desired, &observed, now);
+    lock(&work.memory).apply(Event::Retiring(facts.former()), both_clocks);
     let report = match &decision {
         Decision::Rest { verdict, .. } => {
-            let facts = facts(&desired, &observed, now);
-            let retiring = facts.retiring.iter().flatten().map(|retiring| retiring.listed.token.id.clone());
-            work.apply(Event::Retiring(retiring.collect()));
             if verdict.reason == Reason::SecretContested {
                 work.apply(Event::Contested(verdict.message.clone()));
             }

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::Action as Requeue;
 
+use super::observe::status_record;
 use super::perform::Work;
 use super::resource::Managed;
 use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
 use crate::datafast::TokenId;
 use crate::lifecycle::facts::{Facts, Mirror, Retiring};
-use crate::lifecycle::record::Request;
+use crate::lifecycle::record::{Log, Request};
 use crate::lifecycle::verdict::{Reason, Verdict};
 use crate::lock::lock;
 
@@ -65,6 +66,9 @@ impl Work<'_> {
 
     /// Without the Secret nothing can be decided; what worked is still taken to work.
     pub(super) async fn report_unreadable(&mut self, error: kube::Error) -> Result<Requeue, Error> {
+        if !self.resource.has_finalizer() && !self.resource.is_deleted() && self.has_something_to_lose() {
+            answered(self.add_finalizer()).await?;
+        }
         let before = self.resource.status().cloned().unwrap_or_default();
         let works = status::is_true(&before.conditions, names::READY);
         let message = format!(
@@ -86,6 +90,12 @@ impl Work<'_> {
         self.write_status(&verdict, status).await?;
         self.account.line_up(&self.resource.reference(), None);
         Ok(Requeue::requeue(UNREADABLE_AGAIN))
+    }
+
+    /// Whether something at DataFast may be the resource's own, as far as can be told without its Secret.
+    fn has_something_to_lose(&self) -> bool {
+        let log = Log::read(self.resource.annotations(), self.ctx.now());
+        status_record(&*self.resource).has_something_to_lose(&log)
     }
 
     async fn write_status(&mut self, verdict: &Verdict, new: KeyStatus) -> Result<(), Error> {

@@ -1,17 +1,16 @@
 //! Requests to DataFast: each is made in a task of its own, and what came of it is told to the core, whatever has become of
 //! the reconcile that began it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument;
 
-use super::Context;
+use super::left_behind::Revoker;
 use super::observe::desired;
 use super::panics::guarded;
 use super::perform::Work;
-use crate::account::{Account, CallError, Caller, ResourceRef, Urgency};
+use crate::account::{CallError, Caller, Urgency};
 use crate::datafast::{Effect as RequestEffect, Issued, NewToken, TokenId};
 use crate::lifecycle::decision::RevokeCause;
 use crate::lifecycle::desired::Desired;
@@ -58,6 +57,7 @@ impl Work<'_> {
         self.apply(Event::Sending { nonce });
         let (ctx, account, memory) = (self.ctx.clone(), self.account.clone(), self.memory.clone());
         let (kind, caller) = (self.resource.kind(), self.caller(urgency_of(cause)));
+        let about = self.resource.object_reference();
         account.line_up_for_window(&caller.resource, None);
         self.call(async move {
             let start = Instant::now();
@@ -83,7 +83,10 @@ impl Work<'_> {
                 }
             };
             let effect = lock(&memory).sent(order, answer, key, ctx.both_clocks());
-            revoke_orphan(&account, caller.resource, effect).await;
+            // Its resource was deleted meanwhile.
+            if let Some(Effect::RevokeOrphan(token_id)) = effect {
+                Revoker { ctx, account, resource: caller.resource, about, kind }.revoke(&token_id).await;
+            }
         })
         .await;
     }
@@ -160,25 +163,6 @@ fn urgency_to_revoke(cause: RevokeCause) -> Urgency {
         RevokeCause::MadeRoom => Urgency::Restore,
         RevokeCause::Expired | RevokeCause::Deleted => Urgency::Rotate,
         RevokeCause::Retired => Urgency::Retire,
-    }
-}
-
-/// Has the resource of this uid forgotten, which was deleted without us.
-pub(super) fn vanished(ctx: &Arc<Context>, uid: &str, account: Arc<Account>, resource: ResourceRef) {
-    let Some(effect) = ctx.memories.vanished(uid, ctx.both_clocks()) else { return };
-    let revoke = async move { revoke_orphan(&account, resource, Some(effect)).await };
-    ctx.requests.spawn(revoke.in_current_span());
-}
-
-/// Revokes a token whose resource was deleted without us: its key has nowhere to go.
-async fn revoke_orphan(account: &Account, resource: ResourceRef, effect: Option<Effect>) {
-    let Some(Effect::RevokeOrphan(token_id)) = effect else { return };
-    match account.revoke(&Caller { resource, urgency: Urgency::Leak }, &token_id).await {
-        Ok(()) => tracing::info!(tokenId = %token_id, "revoked a token whose resource was deleted by force"),
-        Err(_) => tracing::warn!(
-            tokenId = %token_id,
-            "a token whose resource was deleted by force could not be revoked: it is unclaimed"
-        ),
     }
 }
 

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
@@ -16,10 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::lenient::Lenient;
 use super::{Error, status};
 use crate::account::ResourceRef;
 use crate::api::{DataFastAccessToken, DataFastWebsiteKey, KeyResource, KeyStatus, names};
 use crate::datafast::Collection;
+use crate::lifecycle::desired::Unreadable;
 use crate::lifecycle::marker::OwnerId;
 
 /// A resource as it was read, and how to write it.
@@ -30,12 +32,19 @@ pub(crate) trait Managed: KeyResource + fmt::Debug + Send + Sync {
     /// Merges something into the resource.
     fn patch(&self, client: &Client, patch: Value) -> BoxFuture<'_, kube::Result<Arc<dyn Managed>>>;
 
-    /// Writes another status over the one that was read. None: the resource is gone.
+    /// Writes another status over the one that was read. None: the resource is gone, or its status can't be read, and so is
+    /// not written over.
     fn write_status(
         &self,
         client: &Client,
         status: KeyStatus,
     ) -> BoxFuture<'_, Result<Option<Arc<dyn Managed>>, Error>>;
+
+    /// Asks the API server whether there is a resource of its name.
+    fn is_name_taken(&self, client: &Client) -> BoxFuture<'_, kube::Result<bool>>;
+
+    /// What this version of the operator can't read of it.
+    fn unreadable(&self) -> Option<&Unreadable>;
 }
 
 /// A kind of resource.
@@ -46,6 +55,7 @@ pub(super) trait Kind:
     + fmt::Debug
     + Serialize
     + DeserializeOwned
+    + Default
     + Send
     + Sync
     + 'static
@@ -55,11 +65,11 @@ pub(super) trait Kind:
 impl Kind for DataFastAccessToken {}
 impl Kind for DataFastWebsiteKey {}
 
-fn api<K: Kind>(resource: &K, client: &Client) -> Api<K> {
+fn api<K: Kind>(resource: &Lenient<K>, client: &Client) -> Api<Lenient<K>> {
     Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default())
 }
 
-impl<K: Kind> Managed for K {
+impl<K: Kind> Managed for Lenient<K> {
     fn object_reference(&self) -> ObjectReference {
         self.object_ref(&())
     }
@@ -83,10 +93,26 @@ impl<K: Kind> Managed for K {
         let mut resource = self.clone();
         resource.set_status(status);
         async move {
+            if !self.has_readable_status() {
+                let what = self.unreadable().map(|unreadable| &unreadable.what);
+                tracing::warn!(what, "this version of the operator can't read the status, and so does not write it");
+                return Ok(None);
+            }
             let written = status::write(&api, resource, "the resource").await?;
             Ok(written.map(|written| Arc::new(written) as Arc<dyn Managed>))
         }
         .boxed()
+    }
+
+    fn is_name_taken(&self, client: &Client) -> BoxFuture<'_, kube::Result<bool>> {
+        let api = api(self, client);
+        // The operator has no right to `get` one.
+        let this = ListParams::default().fields(&format!("metadata.name={}", self.name_any()));
+        async move { Ok(!api.list_metadata(&this).await?.items.is_empty()) }.boxed()
+    }
+
+    fn unreadable(&self) -> Option<&Unreadable> {
+        self.unreadable()
     }
 }
 
@@ -176,7 +202,7 @@ pub(crate) trait KindStore: Send + Sync {
     fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<dyn Managed>>;
 }
 
-impl<K: Kind> KindStore for Store<K> {
+impl<K: Kind> KindStore for Store<Lenient<K>> {
     fn all(&self) -> Vec<Arc<dyn Managed>> {
         self.state().into_iter().map(|resource| resource as Arc<dyn Managed>).collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::perform::Work;
 use super::{Error, pauses, words};
@@ -21,7 +21,9 @@ const TRIES: usize = 5;
 /// What became of one workload.
 enum Outcome {
     Restarted,
-    /// It has been restarted since the Secret has this key.
+    /// It was restarted for this key, but its pods stay until somebody does this.
+    Ineffective(&'static str),
+    /// It has been restarted for this key.
     Done,
     /// Why not: for people. The rest goes on without it.
     Refused(String),
@@ -40,6 +42,11 @@ impl Work<'_> {
             let workload = format!("{:?} {:?}", target.kind, target.name);
             match outcome? {
                 Outcome::Done => {}
+                Outcome::Ineffective(until) => {
+                    tracing::warn!(workload, until, "a workload keeps its pods: its Secret has a new key");
+                    let note = format!("{workload} keeps its pods, and they keep the old key, until {until}");
+                    self.warn("RolloutRestartIneffective", &note);
+                }
                 Outcome::Restarted => {
                     tracing::info!(workload, "restarted a workload: its Secret has a new key");
                     let note = format!("{workload} was restarted for the new key in its Secret");
@@ -73,16 +80,28 @@ impl Work<'_> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.ctx.client.clone(), namespace, &ApiResource::from_gvk(&kind));
         let workload = api.get(&target.name).await?;
+        // Whatever else it has been restarted for, be it later: only this value tells that it was for this key.
+        let at = at.to_string();
         let pointer = format!("/spec/template/metadata/annotations/{}", names::RESTARTED_AT.replace('/', "~1"));
-        let restarted = workload.data.pointer(&pointer).and_then(|value| value.as_str()?.parse::<Timestamp>().ok());
-        if restarted.is_some_and(|restarted| restarted >= at) {
+        if workload.data.pointer(&pointer).and_then(Value::as_str) == Some(&at) {
             return Ok(Outcome::Done);
         }
-        let annotations = json!({ names::RESTARTED_AT: at.to_string() });
+        let annotations = json!({ names::RESTARTED_AT: at });
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        api.patch(&target.name, &params, &Patch::Merge(patch)).await?;
-        Ok(Outcome::Restarted)
+        let patched = api.patch(&target.name, &params, &Patch::Merge(patch)).await?;
+        Ok(kept_until(&patched.data["spec"]).map_or(Outcome::Restarted, Outcome::Ineffective))
+    }
+}
+
+/// Until when a workload of this spec keeps its pods though its template has changed.
+fn kept_until(spec: &Value) -> Option<&'static str> {
+    match (&spec["paused"], &spec["updateStrategy"]["type"]) {
+        (Value::Bool(true), _) => Some("it is resumed (spec.paused is true)"),
+        (_, Value::String(strategy)) if strategy == "OnDelete" => {
+            Some("somebody deletes them (spec.updateStrategy is OnDelete)")
+        }
+        _ => None,
     }
 }
 

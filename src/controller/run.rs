@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::account::AccountContext;
+use super::left_behind::Gone;
+use super::lenient::Lenient;
 use super::resource::Managed;
 use super::supervisor::Supervisor;
 use super::unclaimed::LastClaims;
 use super::watch::{Controllers, Events, Progress, Scope, Triggers, Watch, api, follow, stream, watch};
-use super::{Context, account, census, events, memory, requests};
+use super::{Context, account, census, events, left_behind, memory};
 use crate::account::{Accounts, Wakeup};
 use crate::api::{DataFastAccessToken, DataFastAccount, DataFastWebsiteKey, names};
 use crate::clock::Clock;
@@ -76,14 +78,11 @@ pub async fn run(
         () = stop.cancelled() => return Ok(()),
     };
     let (wakeups, woken) = unbounded_channel();
-    let Watches { accounts, controllers, secrets, namespaces } = Watches::new(&client, &settings, &wakeups);
+    let (gone, resources_gone) = unbounded_channel();
+    let watches = Watches::new(&client, &settings, &metrics, &wakeups, &gone);
+    let Watches { accounts, credentials, controllers, secrets, namespaces } = watches;
     let accounts_seen = accounts.progress.clone();
-    let gone = wakeups.clone();
-    let account_events = accounts.events.inspect(move |event| {
-        if let Ok(watcher::Event::Delete(account)) = event {
-            let _ = gone.send(Wakeup::AccountGone(account.name_any()));
-        }
-    });
+    let account_events = tell_of_gone(accounts.events, wakeups.clone());
     let account_controller = Controller::for_stream(account_events.applied_objects(), accounts.store);
     let Controllers { stores, progress, runs, triggers } = controllers;
     let horizon = SignedDuration::try_from(settings.horizon).unwrap_or(SignedDuration::MAX);
@@ -107,9 +106,10 @@ pub async fn run(
         client,
     });
     let mut tasks = Supervisor::new(stop.clone());
-    for events in secrets.events {
-        tasks.until_stop(follow(events, ctx.clone(), wakeups.clone()));
+    for (events, missed) in secrets.events {
+        tasks.until_stop(follow(events, missed, ctx.clone(), wakeups.clone()));
     }
+    tasks.until_stop(forget(resources_gone, ctx.clone(), stop.clone()));
     if let Some(events) = namespaces.events {
         tasks.until_stop(events);
     }
@@ -121,7 +121,7 @@ pub async fn run(
     let (account_trigger, account_woken) = unbounded_channel();
     tasks.run(route(woken, triggers, account_trigger, ctx.clone(), stop.clone()));
     let account_context = AccountContext { ctx: ctx.clone(), progress: progress.clone(), stop: stop.clone() };
-    tasks.run(run_accounts(account_controller, account_woken, Arc::new(account_context), stop));
+    tasks.run(run_accounts(account_controller, credentials, account_woken, Arc::new(account_context), stop));
     let report_ready = async {
         join_all(progress.iter().map(Progress::synced)).await;
         tracing::info!("watches are in sync");
@@ -130,18 +130,39 @@ pub async fn run(
     tasks.supervise(&ctx, report_ready).await
 }
 
+/// Passes on the events of accounts, and tells the router of those that are gone.
+fn tell_of_gone(
+    events: Events<Lenient<DataFastAccount>>,
+    wakeups: UnboundedSender<Wakeup>,
+) -> Events<Lenient<DataFastAccount>> {
+    let tell = move |event: &watcher::Result<watcher::Event<Lenient<DataFastAccount>>>| {
+        if let Ok(watcher::Event::Delete(account)) = event {
+            let _ = wakeups.send(Wakeup::AccountGone(account.name_any()));
+        }
+    };
+    events.inspect(tell).boxed()
+}
+
 /// All that the operator watches, before it is run.
 struct Watches {
-    accounts: Watch<DataFastAccount>,
+    accounts: Watch<Lenient<DataFastAccount>>,
+    /// Secrets of the operator's own namespace.
+    credentials: Events<SecretMeta>,
     controllers: Controllers,
     secrets: SecretWatches,
     namespaces: NamespaceWatch,
 }
 
+/// What of Secrets is watched.
+type SecretMeta = PartialObjectMeta<Secret>;
+
+/// The events of a watch of Secrets, and those that it found gone when it came back.
+type SecretEvents = (Events<SecretMeta>, UnboundedReceiver<SecretMeta>);
+
 #[derive(Default)]
 struct SecretWatches {
-    stores: Vec<Store<PartialObjectMeta<Secret>>>,
-    events: Vec<Events<PartialObjectMeta<Secret>>>,
+    stores: Vec<Store<SecretMeta>>,
+    events: Vec<SecretEvents>,
 }
 
 /// Where only some namespaces are watched, their labels are read one by one.
@@ -152,35 +173,54 @@ struct NamespaceWatch {
 }
 
 impl Watches {
-    fn new(client: &Client, settings: &Settings, wakeups: &UnboundedSender<Wakeup>) -> Self {
+    fn new(
+        client: &Client,
+        settings: &Settings,
+        metrics: &Metrics,
+        wakeups: &UnboundedSender<Wakeup>,
+        gone: &UnboundedSender<Gone>,
+    ) -> Self {
         let scopes: Vec<Scope> = match settings.watch_namespaces.as_slice() {
             [] => vec![None],
             some => some.iter().cloned().map(Some).collect(),
         };
-        let accounts = watch(Api::<DataFastAccount>::all(client.clone()), &None, watcher::Config::default());
+        let all = watcher::Config::default;
+        let account_gone = wakeups.clone();
+        let accounts =
+            watch(Api::all(client.clone()), &None, all(), metrics, move |account: &Lenient<DataFastAccount>| {
+                let _ = account_gone.send(Wakeup::AccountGone(account.name_any()));
+            });
+        let own = Api::<SecretMeta>::namespaced(client.clone(), &settings.namespace);
+        // Each poll reads them anyway.
+        let credentials = watch(own, &None, all(), metrics, |_| {}).events;
         let mut controllers = Controllers::default();
         let mut secrets = SecretWatches::default();
         for scope in &scopes {
-            controllers.add::<DataFastAccessToken>(client, scope, settings.concurrency, wakeups.clone());
-            controllers.add::<DataFastWebsiteKey>(client, scope, settings.concurrency, wakeups.clone());
-            let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
-            let watch = watch(api::<PartialObjectMeta<Secret>>(client, scope), scope, ours);
+            controllers.add::<DataFastAccessToken>(client, scope, settings.concurrency, metrics, gone.clone());
+            controllers.add::<DataFastWebsiteKey>(client, scope, settings.concurrency, metrics, gone.clone());
+            let ours = all().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+            let (missing, missed) = unbounded_channel();
+            let secret_gone = move |secret: &SecretMeta| {
+                let _ = missing.send(secret.clone());
+            };
+            let watch = watch(api(client, scope), scope, ours, metrics, secret_gone);
             secrets.stores.push(watch.store);
-            secrets.events.push(watch.events);
+            secrets.events.push((watch.events, missed));
             controllers.progress.push(watch.progress);
         }
         let namespaces = match settings.watch_namespaces.is_empty() {
-            true => NamespaceWatch::new(client, wakeups.clone(), &mut controllers.progress),
+            true => NamespaceWatch::new(client, metrics, wakeups.clone(), &mut controllers.progress),
             false => NamespaceWatch::default(),
         };
-        Self { accounts, controllers, secrets, namespaces }
+        Self { accounts, credentials, controllers, secrets, namespaces }
     }
 }
 
 impl NamespaceWatch {
-    fn new(client: &Client, wakeups: UnboundedSender<Wakeup>, progress: &mut Vec<Progress>) -> Self {
+    fn new(client: &Client, metrics: &Metrics, wakeups: UnboundedSender<Wakeup>, progress: &mut Vec<Progress>) -> Self {
         let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-        let watch = watch(namespaces, &None, watcher::Config::default());
+        // What is in one that is gone is gone.
+        let watch = watch(namespaces, &None, watcher::Config::default(), metrics, |_| {});
         progress.push(watch.progress);
         let events = watch.events.for_each(move |event| {
             if let Ok(watcher::Event::Apply(namespace)) = event {
@@ -193,21 +233,21 @@ impl NamespaceWatch {
 }
 
 async fn run_accounts(
-    controller: Controller<DataFastAccount>,
-    woken: UnboundedReceiver<ObjectRef<DataFastAccount>>,
+    controller: Controller<Lenient<DataFastAccount>>,
+    credentials: Events<SecretMeta>,
+    woken: UnboundedReceiver<ObjectRef<Lenient<DataFastAccount>>>,
     cx: Arc<AccountContext>,
     stop: CancellationToken,
 ) {
     let store = controller.store();
-    let own: Api<PartialObjectMeta<Secret>> = Api::namespaced(cx.ctx.client.clone(), &cx.ctx.settings.namespace);
-    let uses = move |secret: PartialObjectMeta<Secret>| {
+    let uses = move |secret: SecretMeta| {
         let name = secret.name_any();
         let accounts = store.state().into_iter();
         let refer = accounts.filter(move |account| account.spec.credentials_secret_ref.name == name);
         refer.map(|account| ObjectRef::from_obj(&*account)).collect::<Vec<_>>()
     };
     controller
-        .watches(own, watcher::Config::default(), uses)
+        .watches_stream(credentials.touched_objects(), uses)
         .reconcile_on(stream(woken))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(account::reconcile, account::retry, cx)
@@ -216,11 +256,24 @@ async fn run_accounts(
         .await;
 }
 
+/// Has those resources forgotten that are gone.
+async fn forget(mut gone: UnboundedReceiver<Gone>, ctx: Arc<Context>, stop: CancellationToken) {
+    while let Some(gone) = gone.recv().await {
+        let (account, reference) = (ctx.accounts.get(gone.resource.account_name()), gone.resource.reference());
+        left_behind::forget(&ctx, gone, stop.clone());
+        account.settled(&reference);
+        // Another one of its namespace may be allowed now.
+        account.wake_news();
+        // Its finalizer may have waited for this resource.
+        account.reconcile();
+    }
+}
+
 /// Hands wake-ups to the controller of the object's kind.
 async fn route(
     mut woken: UnboundedReceiver<Wakeup>,
     triggers: Triggers,
-    accounts: UnboundedSender<ObjectRef<DataFastAccount>>,
+    accounts: UnboundedSender<ObjectRef<Lenient<DataFastAccount>>>,
     ctx: Arc<Context>,
     stop: CancellationToken,
 ) {
@@ -243,17 +296,6 @@ async fn route(
                 }
             }
             Some(Wakeup::AccountGone(name)) => account::gone(&ctx, &name),
-            Some(Wakeup::ResourceGone { resource, uid, account }) => {
-                let account = ctx.accounts.get(&account);
-                let (kind, namespace, name) = (resource.kind, &resource.namespace, &resource.name);
-                let span = tracing::info_span!("vanished", kind, namespace, name, account = account.name());
-                span.in_scope(|| requests::vanished(&ctx, &uid, account.clone(), resource.clone()));
-                account.settled(&resource);
-                // Another one of its namespace may be allowed now.
-                account.wake_news();
-                // Its finalizer may have waited for this resource.
-                account.reconcile();
-            }
             Some(Wakeup::Resource(resource)) => triggers.wake(&resource),
         }
     }

@@ -74,7 +74,7 @@ fn seniority(resource: &dyn Managed) -> (Option<Timestamp>, &str) {
     (resource.created(), resource.uid())
 }
 
-fn in_words(resource: &dyn Managed) -> String {
+pub(super) fn in_words(resource: &dyn Managed) -> String {
     format!("{} {resource}", resource.kind())
 }
 

@@ -1,6 +1,6 @@
 //! Watches: what the API server tells of resources and their Secrets, and the controllers that it wakes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -15,12 +15,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use super::left_behind::Gone;
+use super::lenient::Lenient;
 use super::resource::{Kind, KindStore, Managed};
 use super::{Context, reconcile};
 use crate::account::{ResourceRef, Wakeup};
 use crate::api::names;
 use crate::causes::with_causes;
-use crate::telemetry::{Failures, Over, millis};
+use crate::telemetry::{Failures, Metrics, Over, WatchHealth, millis};
 
 /// All namespaces, or one of those that are watched.
 pub(super) type Scope = Option<String>;
@@ -106,18 +108,27 @@ fn missing(error: &watcher::Error, scope: &Scope) -> Option<&'static str> {
     }
 }
 
-pub(super) fn watch<K>(api: Api<K>, scope: &Scope, config: watcher::Config) -> Watch<K>
+/// Watches objects. Of those that a new list lacks, because they were deleted while the watch was away, `missed` is told.
+pub(super) fn watch<K>(
+    api: Api<K>,
+    scope: &Scope,
+    config: watcher::Config,
+    metrics: &Metrics,
+    missed: impl FnMut(&K) + Send + 'static,
+) -> Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let writer = Writer::default();
     let store = writer.as_reader();
     let (synced, refused) = Default::default();
+    let health = metrics.watch(&K::kind(&()));
     let progress = Progress { scope: scope.clone(), synced, refused };
     let seen = progress.clone();
-    let events = watcher(api, config).default_backoff();
+    let events = begun_anew(api, config, health.clone()).default_backoff();
     // A good part of an object, and nobody asks the store who wrote what.
     let events = events.modify(|object| object.meta_mut().managed_fields = None);
+    let events = events.inspect(notice_missed(store.clone(), missed));
     let mut failures = Failures::default();
     let events = events.reflect(writer).inspect(move |event| {
         let (kind, namespace) = (&*K::kind(&()), &seen.scope);
@@ -130,12 +141,25 @@ where
                 } else {
                     tracing::debug!(error, kind, namespace, "a watch failed again");
                 }
+                if health.failed() {
+                    tracing::error!(error, kind, namespace, missing, "a watch is broken: what changes is not seen");
+                }
             }
-            // It begins with a list, which may still fail.
-            Ok(watcher::Event::Init) => {}
+            Ok(watcher::Event::InitDone) if health.is_broken() => {
+                seen.synced.cancel();
+                if health.listed() {
+                    tracing::info!(kind, namespace, "a watch that is broken has listed all anew");
+                }
+            }
             Ok(event) => {
-                if matches!(event, watcher::Event::InitDone) {
-                    seen.synced.cancel();
+                match event {
+                    watcher::Event::InitDone => {
+                        seen.synced.cancel();
+                        health.listed();
+                    }
+                    // Of a list that may still fail.
+                    watcher::Event::Init | watcher::Event::InitApply(_) => return,
+                    watcher::Event::Apply(_) | watcher::Event::Delete(_) => health.works(),
                 }
                 if let Some(Over { failures, lasted }) = failures.over() {
                     tracing::info!(failures, durationMs = millis(lasted), kind, namespace, "a watch works again");
@@ -144,6 +168,48 @@ where
         }
     });
     Watch { events: events.boxed(), store, progress }
+}
+
+/// A watch that begins anew after each failure, with a list, while it is broken: that tells when it works again, and what it
+/// missed.
+fn begun_anew<K>(api: Api<K>, config: watcher::Config, health: WatchHealth) -> Events<K>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let begin = move || watcher(api.clone(), config.clone()).boxed();
+    let first = begin();
+    futures::stream::unfold((first, false), move |(mut events, has_failed)| {
+        if has_failed && health.is_broken() {
+            events = begin();
+        }
+        async move {
+            let event = events.next().await?;
+            let has_failed = event.is_err();
+            Some((event, (events, has_failed)))
+        }
+    })
+    .boxed()
+}
+
+/// Nobody tells of what was deleted while a watch was away, but that a new list lacks it.
+fn notice_missed<K>(
+    known: Store<K>,
+    mut missed: impl FnMut(&K) + Send + 'static,
+) -> impl FnMut(&watcher::Result<watcher::Event<K>>) + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let mut listed = HashSet::new();
+    move |event| match event {
+        Ok(watcher::Event::Init) => listed.clear(),
+        Ok(watcher::Event::InitApply(object)) => drop(listed.insert(object.uid())),
+        // The store still has what was known before.
+        Ok(watcher::Event::InitDone) => {
+            let listed = std::mem::take(&mut listed);
+            known.state().iter().filter(|object| !listed.contains(&object.uid())).for_each(|object| missed(object));
+        }
+        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) | Err(_) => {}
+    }
 }
 
 pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxStream<'static, T> {
@@ -172,14 +238,18 @@ impl Controllers {
         client: &Client,
         scope: &Scope,
         concurrency: u16,
-        gone: UnboundedSender<Wakeup>,
+        metrics: &Metrics,
+        gone: UnboundedSender<Gone>,
     ) {
-        let watch = watch(api::<K>(client, scope), scope, watcher::Config::default());
+        let is_gone = move |resource: &Lenient<K>, is_seen| {
+            let _ = gone.send(Gone { resource: Arc::new(resource.clone()), is_seen });
+        };
+        let missed = is_gone.clone();
+        let (api, all) = (api::<Lenient<K>>(client, scope), watcher::Config::default());
+        let watch = watch(api, scope, all, metrics, move |resource| missed(resource, false));
         let events = watch.events.inspect(move |event| {
             if let Ok(watcher::Event::Delete(resource)) = event {
-                let resource: &dyn Managed = resource;
-                let (uid, account) = (resource.uid().to_owned(), resource.account_name().to_owned());
-                let _ = gone.send(Wakeup::ResourceGone { resource: resource.reference(), uid, account });
+                is_gone(resource, true);
             }
         });
         self.stores.push(Box::new(watch.store.clone()));
@@ -211,8 +281,8 @@ impl Triggers {
 }
 
 async fn run<K: Kind>(
-    controller: Controller<K>,
-    woken: UnboundedReceiver<ObjectRef<K>>,
+    controller: Controller<Lenient<K>>,
+    woken: UnboundedReceiver<ObjectRef<Lenient<K>>>,
     own: Progress,
     ctx: Arc<Context>,
     accounts: Progress,
@@ -246,14 +316,15 @@ async fn run<K: Kind>(
     }
 }
 
-/// Has the resources reconciled whose Secret changed.
+/// Has the resources reconciled whose Secret changed, or was missed.
 pub(super) async fn follow(
-    events: BoxStream<'static, watcher::Result<watcher::Event<PartialObjectMeta<Secret>>>>,
+    events: Events<PartialObjectMeta<Secret>>,
+    missed: UnboundedReceiver<PartialObjectMeta<Secret>>,
     ctx: Arc<Context>,
     wakeups: UnboundedSender<Wakeup>,
 ) {
     let touched = events.touched_objects().filter_map(|secret| async move { secret.ok() });
-    touched
+    futures::stream::select(touched.boxed(), stream(missed))
         .for_each(|secret| {
             for user in users_of(&secret, &ctx) {
                 let _ = wakeups.send(Wakeup::Resource(user.reference()));

@@ -10,17 +10,21 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::rules::delivery::{pending_key, request_under_way, restarts};
 use super::rules::ending::{deletion, expired};
+use super::rules::finalizer::{finalizer, next_try};
 use super::rules::issuing::token_needed;
 use super::rules::secret::{adoption, drift, foreign_secret, hidden};
-use super::rules::standing::{not_allowed, suspended, up_to_date};
+use super::rules::standing::{not_allowed, suspended, unreadable, up_to_date};
 use super::rules::superseded::{next_retirement, superseded_tokens};
 
 type Rule = fn(&Context) -> Option<Decision>;
 
-/// In this order: what was begun is finished, then what is in excess goes, then what is missing comes.
-const RULES: [Rule; 12] = [
+/// In this order: what is under way is waited for, what there is stays within reach, what was begun is finished, then what
+/// is in excess goes, then what is missing comes.
+const RULES: [Rule; 14] = [
     request_under_way,
+    finalizer,
     pending_key,
+    unreadable,
     restarts,
     suspended,
     expired,
@@ -40,7 +44,7 @@ pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decisio
         return deletion(&cx);
     }
     let decision = RULES.iter().find_map(|rule| rule(&cx)).unwrap_or_else(|| up_to_date(&cx));
-    decision.also(next_retirement(&cx)).also(next_time(&cx))
+    decision.also(next_retirement(&cx)).also(next_time(&cx)).also(next_try(&cx))
 }
 
 /// When the time alone changes what is to be done.

@@ -128,14 +128,19 @@ impl Action {
     /// Whether it brings the resource nearer to a token, and so takes a place in its namespace's share.
     pub fn takes_place(&self) -> bool {
         match self {
-            Self::AddFinalizer
-            | Self::Record { .. }
+            Self::Record { .. }
             | Self::Preflight
             | Self::Send { .. }
             | Self::Swap { .. }
             | Self::Rewrite { .. }
             | Self::Prove { .. } => true,
-            Self::DropKey | Self::Revoke { .. } | Self::Restart { .. } | Self::DeleteSecret | Self::Release => false,
+            // Whatever there is keeps its finalizer: an attempt that somebody made up, too.
+            Self::AddFinalizer
+            | Self::DropKey
+            | Self::Revoke { .. }
+            | Self::Restart { .. }
+            | Self::DeleteSecret
+            | Self::Release => false,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Desired {
     pub retain: bool,
     /// Change nothing.
     pub suspended: bool,
+    /// What of the spec this version of the operator can't read; none: nothing.
+    pub unreadable: Option<Unreadable>,
     /// The resource is being deleted.
     pub deleting: bool,
     /// At deletion, release the resource without DataFast.
@@ -40,6 +42,15 @@ pub struct Rotation {
     pub revoke_first: bool,
     /// The token stays, and gets another key; its old one ends at once.
     pub rolls: bool,
+}
+
+/// What of a spec this version of the operator can't read: a later one's CRD has let it in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The field and its value, for people.
+    pub what: String,
+    /// Whether it may say what becomes of token and Secret when the resource goes.
+    pub is_about_the_end: bool,
 }
 
 /// When a resource's token and Secret end for good.

@@ -106,7 +106,13 @@ pub enum Event {
     Retiring(Vec<TokenId>),
     /// The account got another credential.
     CredentialChanged,
-    /// The resource was deleted without us, its finalizer taken away.
+    /// The finalizer was put on.
+    FinalizerAdded,
+    /// The finalizer is about to be taken off: nothing else of the resource is left.
+    Releasing,
+    /// The API server refused to have the finalizer put on, or taken off.
+    FinalizerRefused(Refusal),
+    /// The resource is gone, be it without us.
     Vanished,
     /// The process is to end: no refusal is waited out.
     Ending,
@@ -152,8 +158,12 @@ pub enum Answer {
 pub enum Effect {
     /// Tell people why a token is issued in place of one that was there: once for each attempt.
     Announce(Cause),
+    /// Tell people that the finalizer can't be changed, and why.
+    TellRefusal(String),
     /// Revoke a token that has nowhere to go: its resource was deleted without us.
     RevokeOrphan(TokenId),
+    /// Clear away what a resource has left behind that was deleted without us, and the token whose key was pending.
+    ClearAway(Option<TokenId>),
 }
 
 impl Local {
@@ -191,9 +201,13 @@ impl Local {
                 (self.rejected, self.unserved, self.unproved, self.proof) = (None, None, None, None);
                 self.denied.clear();
             }
+            Event::FinalizerAdded => (self.finalizer, self.refusals) = (None, 0),
+            Event::Releasing => self.is_released = true,
+            Event::FinalizerRefused(refusal) => return self.finalizer_refused(refusal, at),
             Event::Vanished => {
                 self.is_gone = true;
-                return self.pending.take().map(|pending| Effect::RevokeOrphan(pending.token_id));
+                let pending = self.pending.take().map(|pending| pending.token_id);
+                return (!self.is_released).then_some(Effect::ClearAway(pending));
             }
             Event::Ending => self.pending.iter_mut().for_each(|pending| pending.refused = None),
         }
@@ -322,6 +336,14 @@ impl Local {
             Err(_) => return,
         }
         self.pending.take_if(|pending| pending.token_id == token_id);
+    }
+
+    /// Each way of being refused is worth telling once.
+    fn finalizer_refused(&mut self, refusal: Refusal, now: Timestamp) -> Option<Effect> {
+        let refused = self.refused(refusal, now);
+        let before = self.finalizer.replace(refused.clone());
+        let is_news = before.is_none_or(|before| before.message != refused.message);
+        is_news.then_some(Effect::TellRefusal(refused.message))
     }
 
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.

@@ -9,6 +9,7 @@ use super::record::Request;
 use super::rules::superseded::retiring;
 use super::secret_state::SecretState;
 use super::snapshot::{Listed, is_after};
+use crate::datafast::TokenId;
 
 /// `lastUsedAt` is written at most this often for a resource, so that busy tokens make no storm of writes.
 pub const LAST_USED_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -49,6 +50,13 @@ impl Retiring<'_> {
     }
 }
 
+impl Facts<'_> {
+    /// The tokens in `retiring`.
+    pub fn former(&self) -> Vec<TokenId> {
+        self.retiring.iter().flatten().map(|retiring| retiring.listed.token.id.clone()).collect()
+    }
+}
+
 /// What status says of the token.
 #[derive(Debug)]
 pub enum Mirror<'a> {
@@ -85,7 +93,7 @@ pub fn facts<'a>(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -
         _ => None,
     };
     let retiring = seen.account.snapshot.map(|snapshot| {
-        let tokens = retiring(&cx).map(|r| (r.listed.token.id.clone(), r.since, r.until()));
+        let tokens = retiring(&cx).map(|r| (r.listed.token.id.clone(), r.since(), r.until()));
         let tokens: Vec<_> = tokens.chain(unproven.map(|id| (id, None, None))).collect();
         let entry = |(id, since, until)| Some(Retiring { listed: snapshot.get(&id)?, since, until });
         tokens.into_iter().filter_map(entry).filter(others).collect()

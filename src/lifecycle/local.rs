@@ -27,6 +27,8 @@ pub struct Local {
     pub(super) rewrite: Option<Refused>,
     /// The Secret had to be written again, perhaps because something else changes it each time.
     pub(super) contest: Option<Contest>,
+    /// The last refusal to have the finalizer put on, or taken off.
+    pub(super) finalizer: Option<Refused>,
     /// Why DataFast refused, for which scope, and when to ask again.
     pub(super) rejected: Option<Rejected>,
     /// Why DataFast could not serve the last request for a key, and when to send another.
@@ -49,12 +51,14 @@ pub struct Local {
     pub(super) rejections: u32,
     /// The attempt whose cause people have been told.
     pub(super) announced: Option<Nonce>,
-    /// The resource was deleted without us: what is under way for it has nowhere to go.
+    /// Nothing of the resource is left but its finalizer, which is taken off.
+    pub(super) is_released: bool,
+    /// The resource is gone: what is under way for it has nowhere to go.
     pub(super) is_gone: bool,
 }
 
 impl Local {
-    /// Whether the resource was deleted without us.
+    /// Whether the resource is gone.
     pub fn is_gone(&self) -> bool {
         self.is_gone
     }

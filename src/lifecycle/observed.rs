@@ -71,6 +71,8 @@ pub struct StatusRecord {
     pub marked: Option<OwnerId>,
     /// `status.retiring`.
     pub retiring: BTreeSet<TokenId>,
+    /// `revokeAfter` of these, in whole seconds.
+    pub revoke_after: BTreeMap<TokenId, Timestamp>,
     /// Whether `Ready` is true.
     pub ready: bool,
     /// Since when it says that something is to be done.
@@ -85,6 +87,11 @@ impl StatusRecord {
     /// Whether status names the token.
     pub fn names(&self, id: &TokenId) -> bool {
         self.token_id.as_ref() == Some(id) || self.retiring.contains(id)
+    }
+
+    /// Whether something at DataFast may be the resource's own, by its status and its log.
+    pub fn has_something_to_lose(&self, log: &Log) -> bool {
+        self.token_id.is_some() || !self.retiring.is_empty() || !log.0.is_empty()
     }
 }
 
@@ -197,6 +204,11 @@ impl Observed<'_> {
             SecretView::Present(facts) if self.is_own(facts) => Some(&facts.record),
             _ => None,
         }
+    }
+
+    /// Whether something at DataFast may be its own, or a Secret is: what has nothing to lose needs no finalizer.
+    pub fn has_something_to_lose(&self) -> bool {
+        self.status.has_something_to_lose(&self.log) || self.secret_record().is_some() || self.local.is_busy()
     }
 
     /// What of the users' requests is answered by the last key: its Secret tells, and the log, so that whoever edits the

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process::Process;
+use super::watches::{WatchHealth, Watches};
 use crate::api::TokenCounts;
 use crate::datafast::{OPERATIONS, Observe};
 use crate::lock::lock;
@@ -81,6 +82,7 @@ pub struct Metrics {
     rate_wait: Family<AccountOperation, Histogram>,
     leader: Gauge,
     census: LastCensus,
+    pub(super) watches: Watches,
 }
 
 /// What is said of all resources at one time.
@@ -135,7 +137,7 @@ impl Collector for LastCensus {
     }
 }
 
-fn encode_gauges<'a, L: EncodeLabelSet + 'a>(
+pub(super) fn encode_gauges<'a, L: EncodeLabelSet + 'a>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -180,6 +182,7 @@ impl Default for Metrics {
             rate_wait: Family::new_with_constructor(waits),
             leader: Gauge::default(),
             census: LastCensus::default(),
+            watches: Watches::default(),
         };
         metrics.registry.register_collector(Box::new(Process));
         let build: Family<Build, Gauge> = Family::default();
@@ -221,6 +224,7 @@ impl Default for Metrics {
         );
         registry.register("leader", "Whether this process is the one that acts", metrics.leader.clone());
         registry.register_collector(Box::new(metrics.census.clone()));
+        registry.register_collector(Box::new(metrics.watches.clone()));
         metrics
     }
 }
@@ -279,6 +283,11 @@ impl Metrics {
     /// All resources were counted.
     pub fn counted(&self, census: Census) {
         *lock(&self.census.0) = census;
+    }
+
+    /// Another watch, of objects of this kind.
+    pub fn watch(&self, kind: &str) -> WatchHealth {
+        self.watches.add(kind)
     }
 
     /// Whether this process leads.

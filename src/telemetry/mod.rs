@@ -10,6 +10,7 @@ mod traces;
 #[cfg(not(feature = "otlp"))]
 #[path = "no_traces.rs"]
 mod traces;
+mod watches;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,6 +20,7 @@ pub use logs::{LogFormat, millis};
 pub use metrics::{Account, Census, KindOf, Metrics, OfAccount, Said};
 pub use server::{Health, serve};
 pub use traces::Traces;
+pub use watches::WatchHealth;
 
 /// By either of them the environment asks for traces.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];

@@ -127,10 +127,11 @@ fn classic(openmetrics: &str) -> String {
     text
 }
 
-async fn ready(State((_, health)): State<Served>) -> (StatusCode, &'static str) {
-    match health.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "watches are not in sync yet"),
+async fn ready(State((metrics, health)): State<Served>) -> (StatusCode, String) {
+    match (health.ready.load(Ordering::Relaxed), metrics.watches.broken()) {
+        (true, None) => (StatusCode::OK, "ok".to_owned()),
+        (true, Some(kind)) => (StatusCode::SERVICE_UNAVAILABLE, format!("the watch of {kind} objects is broken")),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "watches are not in sync yet".to_owned()),
     }
 }
 

@@ -582,3 +582,16 @@ async fn what_a_former_credential_is_told_closes_nothing_for_the_new_one() {
     assert!(matches!(answer, Err(CallError::DataFast(Error::CredentialsRejected { .. }))), "{answer:?}");
     assert_eq!(world.gate_of(TOKENS), Availability::Open);
 }
+
+#[tokio::test]
+async fn a_website_that_somebody_clears_up_is_listed_until_that_is_done() {
+    let this = Connected::with_websites(1).await;
+    let kept = this.account.keep_listed(&keys_of(1));
+    this.account.set_in_use_collections(&BTreeSet::new());
+    this.clock.pass(POLL.as_secs() + 1);
+    assert!(this.listed().await.contains(&keys_of(1)));
+    assert!(this.account.snapshot(&keys_of(1)).is_some());
+    drop(kept);
+    this.account.set_in_use_collections(&BTreeSet::new());
+    assert!(this.account.snapshot(&keys_of(1)).is_none());
+}

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::delivery::pending_key;
+use super::finalizer::release;
 use super::issuing::token_needed;
 use super::secret::prove;
 use crate::datafast::TokenId;
@@ -21,6 +22,13 @@ pub(in crate::lifecycle) fn deletion(cx: &Context<'_>) -> Decision {
     }
     if cx.seen.local.in_flight.is_some() || cx.seen.local.is_calling {
         return wait(cx, "DataFast's answer to a request", Requeue::default());
+    }
+    if let Some(unreadable) = cx.desired.unreadable.as_ref().filter(|it| it.is_about_the_end && !cx.desired.abandon) {
+        let what = format!(
+            "an operator that can read what is to become of its token: {}. Upgrade the operator",
+            unreadable.what
+        );
+        return wait(cx, &what, Requeue::default());
     }
     policy_unknown(cx).or_else(|| unconfirmed(cx)).or_else(|| finish_roll(cx)).unwrap_or_else(|| revoke_all(cx))
 }
@@ -46,10 +54,10 @@ fn revoke_all(cx: &Context<'_>) -> Decision {
     let remains = tokens(cx, cx.retains());
     let unresolved = unresolved(cx);
     if cx.desired.abandon || remains.is_none() && unresolved.is_none() {
-        return Decision::Act(match &cx.seen.secret {
-            SecretView::Present(facts) if is_ours(facts) && !cx.retains() => Action::DeleteSecret,
-            _ => Action::Release,
-        });
+        return match &cx.seen.secret {
+            SecretView::Present(facts) if is_ours(facts) && !cx.retains() => Decision::Act(Action::DeleteSecret),
+            _ => release(cx),
+        };
     }
     if let Some(closed) = cx.closed() {
         return closed.explained("Deletion waits for the token to be revoked.");
@@ -167,7 +175,7 @@ fn is_the_secrets(cx: &Context<'_>, id: &TokenId) -> bool {
 }
 
 /// Whether a token that status names is known to be gone: a list that began after all that we did doesn't show it.
-fn is_gone(cx: &Context<'_>, id: &TokenId) -> bool {
+pub(in crate::lifecycle) fn is_gone(cx: &Context<'_>, id: &TokenId) -> bool {
     let Some(snapshot) = cx.seen.account.snapshot else { return false };
     // The Secret's own is not gone before its key is tried.
     let is_elsewhere = match &cx.secret_state {

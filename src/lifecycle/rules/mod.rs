@@ -3,6 +3,7 @@
 pub(super) mod attempt;
 pub(super) mod delivery;
 pub(super) mod ending;
+pub(super) mod finalizer;
 pub(super) mod issuing;
 mod rewriting;
 pub(super) mod secret;

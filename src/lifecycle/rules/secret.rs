@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::finalizer;
 use super::issuing::waiting;
 use super::rewriting::rewrite;
 use crate::datafast::TokenId;
@@ -68,7 +69,7 @@ pub(in crate::lifecycle) fn adoption(cx: &Context<'_>) -> Option<Decision> {
         return cx.wait(cx.at_work(), message, Requeue::at(again));
     }
     if !cx.seen.has_finalizer {
-        return cx.act(Action::AddFinalizer);
+        return finalizer::first(cx);
     }
     if cx.seen.proven(&listed.token.id) {
         return rewrite(cx, listed, &wanted_record(cx, listed)?);
@@ -109,9 +110,6 @@ pub(in crate::lifecycle) fn drift(cx: &Context<'_>) -> Option<Decision> {
     let (SecretState::Live(listed), SecretView::Present(facts)) = (&cx.secret_state, &cx.seen.secret) else {
         return None;
     };
-    if !cx.seen.has_finalizer {
-        return cx.act(Action::AddFinalizer);
-    }
     let record = wanted_record(cx, listed)?;
     if facts.drift.differs.is_empty() && record == facts.record {
         return None;

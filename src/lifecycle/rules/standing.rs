@@ -9,6 +9,16 @@ use crate::lifecycle::observed::Availability;
 use crate::lifecycle::secret_state::SecretState;
 use crate::lifecycle::verdict::Reason;
 
+/// What can't be read is not guessed at: all stays as it is.
+pub(in crate::lifecycle) fn unreadable(cx: &Context<'_>) -> Option<Decision> {
+    let unreadable = cx.desired.unreadable.as_ref()?;
+    let message = format!(
+        "This version of the operator can't read {}: upgrade the operator, or correct the field. Until then nothing is issued, rotated or revoked, and a key that was issued before works on",
+        unreadable.what
+    );
+    cx.wait(Reason::Rejected, message, Requeue::default())
+}
+
 pub(in crate::lifecycle) fn suspended(cx: &Context<'_>) -> Option<Decision> {
     if !cx.desired.suspended {
         return None;

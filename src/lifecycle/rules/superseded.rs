@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempt::{may_send, record};
+use crate::datafast::TokenId;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Action, Decision, Requeue, RevokeCause};
 use crate::lifecycle::local::Watched;
@@ -49,8 +50,8 @@ enum Excess<'a> {
 pub(in crate::lifecycle) struct Retirement<'a> {
     /// The token.
     pub(in crate::lifecycle) listed: &'a Listed,
-    /// Since when the Secret has held another one; none where it does not yet.
-    pub(in crate::lifecycle) since: Option<Timestamp>,
+    /// When the Secret got another one's key; none where it has not yet.
+    swap: Option<Swap>,
     /// How long after that it stays.
     stays: SignedDuration,
     /// Why it is revoked then.
@@ -58,23 +59,30 @@ pub(in crate::lifecycle) struct Retirement<'a> {
 }
 
 impl Retirement<'_> {
+    /// Since when the Secret has held another one's key; none where it does not yet.
+    pub(in crate::lifecycle) fn since(&self) -> Option<Timestamp> {
+        self.swap.map(|swap| swap.told)
+    }
+
     /// It is revoked at this time, or a little later: where a list or the account has to be waited for.
     pub(in crate::lifecycle) fn until(&self) -> Option<Timestamp> {
-        self.since.map(|at| at.saturating_add(self.stays).unwrap_or(Timestamp::MAX))
+        self.since().map(|at| plus(at, self.stays))
     }
 
     /// Whether it was used after another took its place, by the whole seconds that status can tell.
     pub(in crate::lifecycle) fn is_in_use(&self) -> bool {
-        self.since.is_some_and(|since| is_after(self.listed.token.last_used_at, since))
+        self.since().is_some_and(|since| is_after(self.listed.token.last_used_at, since))
     }
 
     /// How long it still has.
     fn remains(&self, cx: &Context<'_>) -> Option<SignedDuration> {
         let watched = cx.seen.local.retired.get(&self.listed.token.id);
         if self.stays.is_zero() {
-            return self.since.map(|_| SignedDuration::ZERO);
+            return self.swap.map(|_| SignedDuration::ZERO);
         }
-        Some(self.stays.saturating_sub(Watched::elapsed(watched, self.since?, cx.now)))
+        let swap = self.swap?;
+        let stays = self.stays.saturating_add(swap.rounded());
+        Some(stays.saturating_sub(Watched::elapsed(watched, swap.surely, cx.now)))
     }
 
     fn is_due(&self, cx: &Context<'_>) -> bool {
@@ -86,13 +94,68 @@ impl Retirement<'_> {
         let waits_for_use = self.cause == RevokeCause::Retired
             && !self.is_in_use()
             && cx.desired.rotation.max_overlap.is_some_and(|most| most > self.stays);
-        let is_late = |until| cx.seen.account.snapshot.is_some_and(|snapshot| snapshot.begun() >= until);
+        let over = self.swap.map(|swap| plus(swap.surely.max(swap.told), self.stays));
+        let is_late = |over| cx.seen.account.snapshot.is_some_and(|snapshot| snapshot.begun() >= over);
         let in_any_case = || {
             let most = Retirement { stays: cx.desired.rotation.max_overlap.unwrap_or_default(), ..*self };
             most.remains(cx).is_some_and(|remains| remains <= SignedDuration::ZERO)
         };
-        waits_for_use && !self.until().is_some_and(is_late) && !in_any_case()
+        waits_for_use && !over.is_some_and(is_late) && !in_any_case()
     }
+}
+
+/// A Secret that was to be written so long ago has been, or was refused: no request to the API server is waited for longer.
+const LONGEST_WRITE: SignedDuration = SignedDuration::from_mins(3);
+const A_SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+/// When a Secret got another token's key. The record says when that was decided; the write may have taken a while, and an
+/// overlap counts from when it was answered.
+#[derive(Clone, Copy, Debug)]
+struct Swap {
+    /// What is told: the recorded time, and the whole seconds by which the write was late.
+    told: Timestamp,
+    /// By then the Secret had it.
+    surely: Timestamp,
+}
+
+impl Swap {
+    fn at(at: Timestamp) -> Self {
+        Self { told: at, surely: at }
+    }
+
+    /// The process that wrote the Secret has seen the former token retire from the answer on. Any other knows what status
+    /// told of that; or else that the Secret had the key when it was first seen, and not much later than was decided.
+    fn of(cx: &Context<'_>, id: &TokenId, recorded: Timestamp) -> Self {
+        let first_seen = cx.seen.local.retired.get(id).map_or(cx.now, |watched| watched.first);
+        let seen = first_seen.min(plus(recorded, LONGEST_WRITE)).max(recorded);
+        let rotation = &cx.desired.rotation;
+        let told = cx.seen.status.revoke_after.get(id).and_then(|until| {
+            let late = |stays| rounded_up(until.duration_since(recorded).saturating_sub(stays));
+            let fits = |late: &SignedDuration| !late.is_negative() && plus(recorded, *late) < plus(seen, A_SECOND);
+            [Some(rotation.overlap), rotation.max_overlap].into_iter().flatten().map(late).find(fits)
+        });
+        let late = told.unwrap_or_else(|| match seen.duration_since(recorded) {
+            late if late < A_SECOND => SignedDuration::ZERO,
+            late => rounded_up(late),
+        });
+        let told = plus(recorded, late);
+        // What was less than a second late was told to be in time.
+        Self { told, surely: plus(recorded, late.max(A_SECOND)).min(seen) }
+    }
+
+    /// By how much more is told than was seen, so that nothing goes before the time that is told.
+    fn rounded(self) -> SignedDuration {
+        self.told.duration_since(self.surely).max(SignedDuration::ZERO)
+    }
+}
+
+fn plus(at: Timestamp, time: SignedDuration) -> Timestamp {
+    at.saturating_add(time).unwrap_or(Timestamp::MAX)
+}
+
+/// To whole seconds, which is what status has.
+fn rounded_up(time: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(time.as_secs().saturating_add((time.subsec_nanos() > 0).into()))
 }
 
 /// Our tokens that the Secret does not hold.
@@ -110,25 +173,26 @@ fn in_excess<'a>(cx: &'a Context<'a>) -> impl Iterator<Item = (&'a Listed, Exces
 fn excess<'a>(cx: &Context<'_>, listed: &'a Listed) -> Excess<'a> {
     let seen = cx.seen;
     let rotation = &cx.desired.rotation;
-    let retired = |since, stays, cause| Excess::Retired(Retirement { listed, since, stays, cause });
+    let retired = |swap, stays, cause| Excess::Retired(Retirement { listed, swap, stays, cause });
     match (replaced(cx, listed), seen.status.names(&listed.token.id)) {
         (None, false) => Excess::Lost,
         // No Secret has its key any more, but consumers may. It goes first only where another has no room beside it,
         // and not before that other one can be issued.
         (None, true) if cx.has_lost_key() => {
             let in_the_way = !seen.status.retiring.is_empty() || cx.lacks_one_slot();
-            let since = (in_the_way && may_send(cx)).then_some(cx.now);
-            retired(since, SignedDuration::ZERO, RevokeCause::MadeRoom)
+            let swap = (in_the_way && may_send(cx)).then_some(Swap::at(cx.now));
+            retired(swap, SignedDuration::ZERO, RevokeCause::MadeRoom)
         }
         (Some(Previous { since, at_once: true, .. }), _) => {
-            retired(Some(*since), SignedDuration::ZERO, RevokeCause::RevokeNow)
+            retired(Some(Swap::at(*since)), SignedDuration::ZERO, RevokeCause::RevokeNow)
         }
         (previous, _) => {
-            let since = previous.map(|previous| previous.since);
-            let since = since.or_else(|| cx.works.then(|| seen.secret_record()?.issued_at)?);
-            let after_overlap = Retirement { listed, since, stays: rotation.overlap, cause: RevokeCause::Retired };
+            let recorded = previous.map(|previous| previous.since);
+            let recorded = recorded.or_else(|| cx.works.then(|| seen.secret_record()?.issued_at)?);
+            let swap = recorded.map(|recorded| Swap::of(cx, &listed.token.id, recorded));
+            let after_overlap = Retirement { listed, swap, stays: rotation.overlap, cause: RevokeCause::Retired };
             match rotation.max_overlap.filter(|_| after_overlap.is_in_use()) {
-                Some(most) => retired(since, most, RevokeCause::Retired),
+                Some(most) => retired(swap, most, RevokeCause::Retired),
                 None => Excess::Retired(after_overlap),
             }
         }

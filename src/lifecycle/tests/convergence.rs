@@ -76,7 +76,7 @@ proptest! {
         let mut scene = scene;
         Simulator::clear_obstacles(&mut scene);
         scene.desired.rotation.overlap = jiff::SignedDuration::ZERO;
-        scene.allow = None;
+        (scene.allow, scene.desired.unreadable) = (None, None);
         (scene.desired.suspended, scene.desired.deleting, scene.desired.expiry) = (false, false, None);
         scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));
         let mut simulator = Simulator::new(scene);
@@ -96,7 +96,7 @@ proptest! {
     ) {
         let mut scene = scene.deleted();
         Simulator::clear_obstacles(&mut scene);
-        (scene.desired.retain, scene.desired.abandon) = (retain, false);
+        (scene.desired.retain, scene.desired.abandon, scene.desired.unreadable) = (retain, false, None);
         let kept = scene.clone();
         let mut simulator = Simulator::new(scene);
         simulator.settle();

@@ -143,6 +143,8 @@ fn several_retire_at_once_and_each_goes_at_its_own_time() {
         scene.secret = crate::lifecycle::observed::SecretView::Present(facts);
         scene.status.token_id = Some(id(3));
         scene.status.retiring = [id(1), id(2)].into();
+        let seen = [(1, 50), (2, 20)].map(|(n, swapped)| (id(n), watched(ago(swapped), swapped + minutes)));
+        scene.local.retired = seen.into();
         scene.now = later(minutes);
         with_list_of(scene, later(minutes))
     };
@@ -189,22 +191,128 @@ fn a_wall_clock_that_goes_back_retires_nothing_early() {
     }
 }
 
+/// What another process has told in status was told in whole seconds.
 #[test]
 fn a_process_that_began_while_the_wall_clock_was_ahead_retires_nothing_early_once_it_is_right() {
     let scene =
         |minutes| Scene::replaced(minutes).change(|s| s.local.retired = [(id(1), watched(later(A_DAY), 5))].into());
     scene(59).says(Reason::Issued, true, "dft_002");
-    assert_eq!(scene(59).rests().requeue.at, Some(later(1)));
-    assert_eq!(scene(60).action(), retired(1));
+    assert_eq!(scene(59).rests().requeue.at, Some(later(1) + A_SECOND));
+    assert_eq!(scene(61).action(), retired(1));
 }
 
 #[test]
 fn what_this_process_has_not_seen_from_the_swap_on_counts_by_the_wall_clock_until_then() {
     let seen_late =
-        |lasted| Scene::replaced(60).change(|s| s.local.retired = [(id(1), watched(ago(30), lasted))].into());
-    assert_eq!(seen_late(30).action(), retired(1));
-    assert_eq!(seen_late(10).rests().requeue.at, Some(later(20)), "the wall clock went ahead by 20 minutes since");
-    assert_eq!(Scene::replaced(60).after_restart().action(), retired(1), "at first, the wall clock is all there is");
+        |lasted| Scene::replaced(61).change(|s| s.local.retired = [(id(1), watched(ago(31), lasted))].into());
+    assert_eq!(seen_late(31).action(), retired(1));
+    let rest = seen_late(10).rests().requeue.at;
+    assert_eq!(rest, Some(later(20) + A_SECOND), "the wall clock went ahead by 21 minutes since");
+    assert_eq!(Scene::replaced(61).after_restart().action(), retired(1), "at first, the wall clock is all there is");
+}
+
+/// Rotates with an API server this slow, and says when the Secret had the key, by the answer, and when the old token went.
+fn rotated(overlap: SignedDuration, write: SignedDuration, meanwhile: impl Fn(&mut Simulator)) -> [Timestamp; 2] {
+    let mut simulator = Simulator::new(Scene::in_sync().change(|s| s.desired.rotation.overlap = overlap));
+    simulator.scene.desired.requests.rotate = request("please");
+    simulator.slowness.kubernetes = write;
+    while simulator.swapped.is_none() {
+        assert_eq!(simulator.step(), None);
+    }
+    meanwhile(&mut simulator);
+    simulator.slowness.kubernetes = SignedDuration::ZERO;
+    for _ in 0..20 {
+        let rest = simulator.run().unwrap();
+        let soon = rest.requeue.at.map(|at| at.duration_since(simulator.scene.now)).filter(|wait| *wait < hours(2));
+        simulator.pass(soon.unwrap_or(SignedDuration::from_secs(60)));
+        simulator.list();
+    }
+    assert_eq!(simulator.scene.status.retiring, [].into());
+    [simulator.swapped.unwrap(), simulator.revoked[&id(1)]]
+}
+
+const WRITES: [i64; 6] = [0, 10, 999, 1000, 6200, 60_000];
+
+/// Milliseconds.
+fn millis(n: i64) -> SignedDuration {
+    SignedDuration::from_millis(n)
+}
+
+#[test]
+fn an_overlap_counts_from_when_the_write_of_the_secret_was_answered() {
+    for overlap in [millis(5000), hours(1)] {
+        for write in WRITES.map(millis) {
+            let [swapped, revoked] = rotated(overlap, write, |_| {});
+            let lasted = revoked.duration_since(swapped);
+            assert!(lasted >= overlap, "{lasted:#} of {overlap:#}, after a write of {write:#}");
+            assert!(lasted <= overlap + A_SECOND + millis(10), "{lasted:#} of {overlap:#}, after a write of {write:#}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_before_the_answer_or_before_status_tells_of_it_shortens_no_overlap() {
+    for write in WRITES.map(millis) {
+        for down in [0, 1, 100, 3600].map(SignedDuration::from_secs) {
+            let crashed = |simulator: &mut Simulator| {
+                simulator.pass(down);
+                simulator.crash();
+            };
+            let [swapped, revoked] = rotated(hours(1), write, crashed);
+            let lasted = revoked.duration_since(swapped);
+            assert!(lasted >= hours(1), "{lasted:#} after a write of {write:#}, {down:#} later");
+            // However long nobody was there, no write takes so long.
+            assert!(lasted <= hours(1).max(down) + SignedDuration::from_mins(4), "{lasted:#}, {down:#} later");
+        }
+    }
+}
+
+#[test]
+fn status_tells_the_same_time_after_a_restart_and_it_is_kept() {
+    let told = |simulator: &Simulator| simulator.scene.status.revoke_after.clone();
+    for write in WRITES.map(millis) {
+        let restarted = |simulator: &mut Simulator| {
+            simulator.slowness.kubernetes = SignedDuration::ZERO;
+            simulator.run().unwrap();
+            let before = told(simulator);
+            let late = before[&id(1)].duration_since(simulator.swapped.unwrap()) - hours(1);
+            assert!((-A_SECOND..=A_SECOND).contains(&late), "it tells {late:#} after a write of {write:#}");
+            for down in [0, 1, 10, 600] {
+                simulator.pass(SignedDuration::from_secs(down));
+                simulator.crash();
+                simulator.run().unwrap();
+                assert_eq!(told(simulator), before, "after a write of {write:#}");
+            }
+        };
+        let [swapped, revoked] = rotated(hours(1), write, restarted);
+        let lasted = revoked.duration_since(swapped);
+        assert!((hours(1)..=hours(1) + A_SECOND + A_SECOND).contains(&lasted), "{lasted:#} after a write of {write:#}");
+    }
+}
+
+#[test]
+fn the_time_for_which_a_lost_key_was_waited_is_no_part_of_the_overlap() {
+    let mut simulator = Simulator::new(Scene::secret_deleted().change(|s| s.free = Some(-1)));
+    for _ in 0..3 {
+        let rest = simulator.run().unwrap();
+        assert_eq!(rest.verdict.reason, Reason::WaitingForSlot);
+        simulator.pass(hours(1));
+        simulator.list();
+    }
+    simulator.scene.free = Some(5);
+    simulator.run().unwrap();
+    assert_ne!(simulator.secrets_token(), Some(id(1)));
+    assert!(simulator.remote.contains_key(&id(1)), "its overlap has only begun");
+    assert!(simulator.scene.status.revoke_after[&id(1)] >= simulator.scene.now + SignedDuration::from_mins(59));
+}
+
+#[test]
+fn a_time_in_status_that_can_not_be_of_this_swap_counts_for_nothing() {
+    for told in [ago(A_DAY), ago(1), later(55), later(A_DAY), Timestamp::MIN, Timestamp::MAX] {
+        let scene = Scene::replaced(10).after_restart().change(|s| s.status.revoke_after = [(id(1), told)].into());
+        let until = scene.observe(|seen| facts(&scene.desired, seen, scene.now).retiring.unwrap()[0].until);
+        assert_eq!(until, Some(later(53)), "it is known to have been written within three minutes: {told}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::datafast::{RawKey, Token, TokenId};
 use crate::lifecycle::decision::{Action, RevokeCause};
+use crate::lifecycle::desired::{Expiry, Unreadable};
 use crate::lifecycle::event::Order;
 use crate::lifecycle::local::{Asked, PendingKey, Preflight, Proof, Refused, Unsent, Watched};
 use crate::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
@@ -196,7 +197,18 @@ pub(super) fn unsent(n: u8) -> Unsent {
 
 /// Seen for the first time at `first`, and for so many minutes since.
 pub(super) fn watched(first: Timestamp, minutes: i64) -> Watched {
-    Watched { first, since: SignedDuration::ZERO, lasted: SignedDuration::from_mins(minutes) }
+    let lasted = SignedDuration::from_mins(minutes);
+    Watched { first, since: -lasted, lasted }
+}
+
+/// A permission that this version does not know; or also what becomes of the token.
+pub(super) fn unreadable(is_about_the_end: bool) -> Unreadable {
+    Unreadable { what: "spec.permissions[1] (\"heatmaps:read\")".into(), is_about_the_end }
+}
+
+/// An end that has come.
+pub(super) fn expired() -> Expiry {
+    Expiry { created: ago(A_DAY), after: hours(1) }
 }
 
 pub(super) fn proof(n: u8, proven: bool) -> Proof {

@@ -13,7 +13,7 @@ use crate::lifecycle::secret_state::SecretState;
 use crate::lifecycle::verdict::Reason;
 
 use super::random;
-use super::scenes::HORIZON;
+use super::scenes::{HORIZON, unreadable};
 
 proptest! {
     #![proptest_config(random::config(150))]
@@ -46,8 +46,22 @@ proptest! {
         scene.desired.deleting = false;
         let is_finished = match scene.acts() {
             None => true,
+            Some(Action::AddFinalizer) => !scene.has_finalizer,
             // Of a key that is in the Secret already.
             Some(Action::Restart { .. }) => scene.desired.restarts,
+            Some(_) => scene.local.pending.is_some(),
+        };
+        prop_assert!(is_finished, "{:?}", scene.decide());
+    }
+
+    #[test]
+    fn of_what_can_not_be_read_only_a_key_in_hand_is_finished(scene in random::scene(random::recent_time())) {
+        let mut scene = scene;
+        scene.desired.unreadable = Some(unreadable(true));
+        scene.desired.deleting = false;
+        let is_finished = match scene.acts() {
+            None => true,
+            Some(Action::AddFinalizer) => !scene.has_finalizer,
             Some(_) => scene.local.pending.is_some(),
         };
         prop_assert!(is_finished, "{:?}", scene.decide());
@@ -94,11 +108,12 @@ proptest! {
         match scene.decide() {
             Decision::Act(Action::Prove { .. }) => prop_assert!(ends, "it is about to revoke it"),
             Decision::Act(
-                action @ (Action::Send { .. } | Action::Preflight | Action::Rewrite { .. } | Action::AddFinalizer),
+                action @ (Action::Send { .. } | Action::Preflight | Action::Rewrite { .. }),
             ) => prop_assert!(false, "{action:?}"),
             Decision::Rest { verdict, requeue } => {
                 prop_assert!(requeue.slot.is_none());
                 let live = scene.has_finalizer && !ends && !scene.desired.suspended && scene.local.pending.is_none();
+                let live = live && scene.desired.unreadable.is_none();
                 prop_assert!(!live || verdict.reason == Reason::NotAllowed, "{:?}", verdict);
             }
             _ => {}

@@ -6,7 +6,7 @@ mod surroundings;
 pub(super) use surroundings::queue;
 
 use jiff::{SignedDuration, Timestamp};
-use proptest::collection::{btree_set, vec};
+use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -210,8 +210,10 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     let after = prop_oneof![60..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
     let expiry = prop::option::weighted(0.2, (time, after).prop_map(|(created, after)| Expiry { created, after }));
     let often = || prop::bool::weighted(0.2);
-    (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), (often(), often(), often(), often())).prop_map(
-        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon))| Desired {
+    let unreadable = prop::option::weighted(0.1, any::<bool>().prop_map(unreadable));
+    let asked = (often(), often(), often(), often(), unreadable);
+    (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), asked).prop_map(
+        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon, unreadable))| Desired {
             scope: if wide { wider_scope() } else { scope() },
             rotation,
             requests,
@@ -219,6 +221,7 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
             restarts,
             retain,
             suspended,
+            unreadable,
             deleting,
             abandon,
         },
@@ -234,14 +237,16 @@ fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl St
         n if VICTIMS.contains(&n) => Some(victim()),
         _ => None,
     };
-    (of(own.clone()), btree_set(own, 0..3), any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
+    let retiring = prop::collection::btree_map(own.clone(), of(time.clone()), 0..3);
+    (of(own), retiring, any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
         move |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
             marked: n.and_then(maker),
             waiting_since,
             issued_at,
+            revoke_after: retiring.iter().filter_map(|(n, until)| Some((id(*n), (*until)?))).collect(),
             token_id: n.map(id),
             attempt: n.filter(|n| MINE.contains(n)).map(nonce),
-            retiring: retiring.into_iter().map(id).collect(),
+            retiring: retiring.into_keys().map(id).collect(),
             ready,
             rotate_request,
         },
@@ -255,7 +260,8 @@ pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) ->
     let wanted = (desired(time.clone()).boxed(), prop::bool::weighted(0.8));
     let surroundings = surroundings::surroundings(time.clone()).boxed();
     // By the log, which its user can edit: mostly it says what is the case.
-    let adopted = prop_oneof![4 => Just([id(7)].into()), 1 => btree_set(ALL.prop_map(id), 0..3)].boxed();
+    let adopted =
+        prop_oneof![4 => Just([id(7)].into()), 1 => prop::collection::btree_set(ALL.prop_map(id), 0..3)].boxed();
     (wanted, record, surroundings, (memory::locals(time.clone()).boxed(), adopted), time).prop_map(
         |((desired, has_finalizer), (secret, log, status), surroundings, (local, adopted), now)| {
             let scene = Scene { desired, has_finalizer, log, status, secret, local, adopted, now, ..Scene::new() };

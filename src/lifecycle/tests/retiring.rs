@@ -128,7 +128,7 @@ fn the_token_of_a_lost_key_lives_until_the_overlap_after_the_next_swap() {
     assert_eq!(before.action(), send(2, Cause::KeyLost));
     let mut swapped = Scene::replaced(0).change(|s| s.status = Scene::in_sync().status);
     swapped.says(Reason::Issued, true, "dft_002");
-    swapped.now = later(60);
+    (swapped.now, swapped.local.retired) = (later(60), [(id(1), watched(now(), 60))].into());
     assert_eq!(swapped.action(), revoke(1, RevokeCause::Retired));
 }
 

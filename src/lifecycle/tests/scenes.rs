@@ -72,6 +72,7 @@ impl Scene {
                 restarts: false,
                 retain: false,
                 suspended: false,
+                unreadable: None,
                 deleting: false,
                 abandon: false,
             },
@@ -123,7 +124,7 @@ impl Scene {
         scene
     }
 
-    /// Token 2 took the place of token 1 `minutes` ago; status says so.
+    /// Token 2 took the place of token 1 `minutes` ago, as this process has seen; status says so.
     pub(super) fn replaced(minutes: i64) -> Self {
         let mut scene = Self::in_sync().with_attempts(&[(1, A_DAY), (2, minutes)]).listing(&[token(1), token(2)]);
         let mut secret = secret(2, ago(minutes));
@@ -132,6 +133,8 @@ impl Scene {
         scene.status.token_id = Some(id(2));
         scene.status.attempt = Some(nonce(2));
         scene.status.retiring = [id(1)].into();
+        scene.status.revoke_after = [(id(1), ago(minutes) + scene.desired.rotation.overlap)].into();
+        scene.local.retired = [(id(1), watched(ago(minutes), minutes))].into();
         scene
     }
 

@@ -57,6 +57,10 @@ pub(super) struct Simulator {
     pub(super) takes_hidden_keys: bool,
     /// How long answers take.
     pub(super) slowness: Slowness,
+    /// When the API server last answered that the Secret has another key.
+    pub(super) swapped: Option<Timestamp>,
+    /// When tokens were revoked.
+    pub(super) revoked: BTreeMap<TokenId, Timestamp>,
     /// What the API server was asked to write, dry runs among it.
     pub(super) writes: usize,
     next: u8,
@@ -83,6 +87,8 @@ impl Simulator {
             released: false,
             takes_hidden_keys: false,
             slowness: Slowness::default(),
+            swapped: None,
+            revoked: BTreeMap::new(),
             writes: 0,
             next: FIRST_NEW,
             pending_key: held.map(key),
@@ -98,6 +104,8 @@ impl Simulator {
     /// Does the next thing; or, where there is none but to wait, says what is decided.
     pub(super) fn step(&mut self) -> Option<Rest> {
         let decision = self.decide();
+        let retired = self.scene.observe(|seen| facts(&self.scene.desired, seen, self.scene.now).former());
+        self.apply(Event::Retiring(retired));
         self.pass(SignedDuration::from_millis(1));
         match decision {
             Decision::Act(action) => {
@@ -213,7 +221,7 @@ impl Simulator {
 
     fn mirror(&mut self, ready: bool) -> bool {
         let scene = &self.scene;
-        let (status, retired) = scene.observe(|seen| {
+        let status = scene.observe(|seen| {
             let facts = facts(&scene.desired, seen, scene.now);
             let before = scene.status.clone();
             let (token_id, attempt, marked) = match facts.token {
@@ -224,22 +232,25 @@ impl Simulator {
                 Mirror::Keep => (before.token_id, before.attempt, before.marked),
                 Mirror::Nothing => (None, None, None),
             };
-            let shown: Option<BTreeSet<TokenId>> =
-                facts.retiring.map(|all| all.iter().map(|r| r.listed.token.id.clone()).collect());
-            let retiring = shown.clone().unwrap_or_else(|| scene.status.retiring.clone());
-            let status = StatusRecord {
+            let whole_seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap();
+            let shown = facts.retiring.as_ref().map(|all| {
+                let until = all.iter().filter_map(|r| Some((r.listed.token.id.clone(), whole_seconds(r.until?))));
+                (all.iter().map(|r| r.listed.token.id.clone()).collect(), until.collect())
+            });
+            let kept = || (scene.status.retiring.clone(), scene.status.revoke_after.clone());
+            let (retiring, revoke_after) = shown.unwrap_or_else(kept);
+            StatusRecord {
                 token_id,
                 attempt,
                 marked,
                 retiring,
+                revoke_after,
                 ready,
-                issued_at: facts.issued_at.map(|at| Timestamp::from_second(at.as_second()).unwrap()),
+                issued_at: facts.issued_at.map(whole_seconds),
                 rotate_request: facts.rotate_request,
                 waiting_since: None,
-            };
-            (status, shown.unwrap_or_default())
+            }
         });
-        self.apply(Event::Retiring(retired.into_iter().collect()));
         let changed = status != self.scene.status;
         self.scene.status = status;
         if changed {
@@ -265,6 +276,7 @@ impl Simulator {
             Action::AddFinalizer => {
                 self.scene.has_finalizer = true;
                 self.kubernetes(1);
+                self.apply(Event::FinalizerAdded);
             }
             Action::Record { again, at, cause, keep, adopted, rolls } => {
                 self.scene.adopted = adopted;
@@ -284,6 +296,7 @@ impl Simulator {
             Action::DropKey => self.apply(Event::KeyDropped),
             Action::Swap { record } => {
                 self.write(record, true);
+                self.swapped = Some(self.scene.now);
                 self.apply(Event::SecretWritten);
             }
             Action::Rewrite { record, asked, adopts } => {
@@ -370,6 +383,7 @@ impl Simulator {
         let existed = self.remote.remove(&token_id).is_some();
         self.scene.free = self.scene.free.map(|free| free + i64::from(existed));
         if existed {
+            self.revoked.insert(token_id.clone(), now);
             self.scene.snapshot.iter_mut().for_each(|s| s.revoked(&token_id, now));
         }
         let outcome = if existed { Ok(()) } else { Err(Some(Error::NotFound)) };

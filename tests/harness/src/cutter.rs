@@ -122,6 +122,8 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
     match upstream.plan.judge(&upstream.name, &parts.method, &parts.uri) {
         Verdict::Hold => std::future::pending().await,
         Verdict::Forward => upstream.forward(parts, body).await,
+        Verdict::Refuse(status) => (status, "this watch is away by plan").into_response(),
+        Verdict::ForwardTooLate => upstream.forward(too_late(parts), body).await,
         Verdict::Count(ticket) => {
             carry(async move {
                 let response = upstream.forward(parts, body).await;
@@ -132,8 +134,16 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
         }
         Verdict::Strike(ticket, fault) => {
             carry(async move {
-                let (Fault::Cut { side, .. } | Fault::Fail { side, .. }) = fault else {
-                    return upstream.forward(parts, body).await;
+                let side = match fault {
+                    Fault::Cut { side, .. } | Fault::Fail { side, .. } => side,
+                    Fault::None => return upstream.forward(parts, body).await,
+                    Fault::Late { by, .. } => {
+                        upstream.plan.struck(ticket);
+                        tokio::time::sleep(by).await;
+                        let response = upstream.forward(parts, body).await;
+                        upstream.plan.answered(ticket, response.status());
+                        return response;
+                    }
                 };
                 if side == Side::After {
                     let response = upstream.forward(parts, body).await;
@@ -151,6 +161,17 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
             .await
         }
     }
+}
+
+/// A watch from the first version that there ever was.
+fn too_late(mut parts: Parts) -> Parts {
+    let pairs = parts.uri.query().unwrap_or_default().split('&');
+    let pairs = pairs.map(|pair| if pair.starts_with("resourceVersion=") { "resourceVersion=1" } else { pair });
+    let path = format!("{}?{}", parts.uri.path(), pairs.collect::<Vec<_>>().join("&"));
+    if let Ok(uri) = path.parse() {
+        parts.uri = uri;
+    }
+    parts
 }
 
 /// Runs to its end even if the connection of whoever asked breaks.

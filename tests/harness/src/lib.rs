@@ -27,6 +27,7 @@ mod error;
 mod files;
 mod helpers;
 mod install;
+mod lost;
 mod operator;
 mod plan;
 mod process;

@@ -9,6 +9,8 @@ use std::{
 use axum::http::{Method, StatusCode, Uri};
 use tokio::sync::watch;
 
+use crate::lost::Lost;
+
 /// On which side of a request's effect a fault lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -47,6 +49,13 @@ pub enum Fault {
         at: At,
         /// With or without its effect.
         side: Side,
+    },
+    /// The request is forwarded so much later; all others go through at once.
+    Late {
+        /// Which one.
+        at: At,
+        /// How much later.
+        by: Duration,
     },
     /// The request is answered with this status instead; all others go through.
     Fail {
@@ -96,6 +105,7 @@ struct State {
     /// On top of `delay`, for requests that are counted.
     delay_of_writes: Duration,
     held: bool,
+    lost: Lost,
     log: Vec<Entry>,
     /// Tells requests of an earlier round, which may still be on their way, from those of this one.
     round: u64,
@@ -110,6 +120,10 @@ pub(crate) enum Verdict {
     Strike(Ticket, Fault),
     /// Never answer.
     Hold,
+    /// Answer with this status.
+    Refuse(StatusCode),
+    /// Forward a watch as from a version of which the server knows nothing any more.
+    ForwardTooLate,
 }
 
 /// The place of a counted request in the log.
@@ -127,6 +141,7 @@ impl Plan {
             delay: late_answers(),
             delay_of_writes: Duration::ZERO,
             held: false,
+            lost: Lost::default(),
             log: Vec::new(),
             round: 0,
         };
@@ -175,6 +190,18 @@ impl Plan {
     /// From now on every request waits this long before it is forwarded.
     pub fn delay(&self, delay: Duration) {
         self.lock().delay = delay;
+    }
+
+    /// From now on the watches of this path are away: those that are open end, and new ones are answered with this status.
+    /// Lists, and all else, go through.
+    pub fn lose_watches(&self, path: &str, status: StatusCode) {
+        self.lock().lost = Lost::Away(path.into(), status);
+        self.broken.send_modify(|changes| *changes += 1);
+    }
+
+    /// Watches work again. What happened meanwhile is not told to the next one of that path: it has to list again.
+    pub fn find_watches(&self) {
+        self.lock().lost.find();
     }
 
     /// From now on every counted request waits this much longer: what it writes shows late, and all else at once.
@@ -229,6 +256,9 @@ impl Plan {
         if state.held {
             return Verdict::Hold;
         }
+        if let Some(verdict) = state.lost.judge(uri) {
+            return verdict;
+        }
         if !counts(method, uri) {
             return Verdict::Forward;
         }
@@ -246,7 +276,7 @@ impl Plan {
                 state.held = true;
                 Verdict::Strike(ticket, state.fault)
             }
-            Fault::Fail { at, .. } if at.is(number, uri) => {
+            Fault::Fail { at, .. } | Fault::Late { at, .. } if at.is(number, uri) => {
                 Verdict::Strike(ticket, std::mem::replace(&mut state.fault, Fault::None))
             }
             _ => Verdict::Count(ticket),

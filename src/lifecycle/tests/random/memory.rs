@@ -59,7 +59,11 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
     (
         prop::option::weighted(0.2, holds),
         (of(unsent), prop::option::weighted(0.1, late)),
-        (prop::option::weighted(0.2, refusal), prop::option::weighted(0.2, contest)),
+        (
+            prop::option::weighted(0.2, refusal.clone()),
+            prop::option::weighted(0.2, contest),
+            prop::option::weighted(0.1, refusal),
+        ),
         prop::option::weighted(0.2, rejected),
         of(proofs),
         denied,
@@ -69,7 +73,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
             |(
                 pending,
                 (unsent, late),
-                (rewrite, contest),
+                (rewrite, contest, finalizer),
                 rejected,
                 proof,
                 denied,
@@ -85,6 +89,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
                     unproved: rewrite.clone(),
                     rewrite,
                     contest,
+                    finalizer,
                     rejected,
                     proof,
                     denied,
