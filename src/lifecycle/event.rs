@@ -10,10 +10,6 @@ use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
 
-/// After the first refusal; then twice as long each time,
-const FIRST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_millis(100);
-/// up to this.
-const LONGEST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// What DataFast could not serve is asked again after this, then twice as long each time,
 const FIRST_UNSERVED_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// up to this.
@@ -180,7 +176,7 @@ impl Local {
                 (self.pending, self.made_room, self.refusals) = (None, false, 0);
             }
             Event::SecretRefused(refusal) => {
-                let refused = self.refused(refusal, at);
+                let refused = self.refused(refusal.0, at);
                 self.pending.iter_mut().for_each(|pending| pending.refused = Some(refused.clone()));
             }
             Event::KeyDropped => self.pending = None,
@@ -189,7 +185,7 @@ impl Local {
                 self.contest = Some(Contest::again(self.contest.as_ref(), asked, as_written, at));
             }
             Event::Contested(words) => self.contest.iter_mut().for_each(|contest| contest.reported(&words)),
-            Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal, at)),
+            Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal.0, at)),
             Event::Calling => self.is_calling = true,
             Event::CallLost => (self.in_flight, self.is_calling) = (None, false),
             Event::Tried { token_id, key_sha256, outcome } => self.tried(token_id, key_sha256, outcome, at),
@@ -231,7 +227,7 @@ impl Local {
     fn dry_run(&mut self, outcome: Result<(), Refusal>, now: Timestamp) {
         let preflight = match outcome {
             Ok(()) => Preflight::Passed,
-            Err(refusal) => Preflight::Refused(self.refused(refusal, now)),
+            Err(refusal) => Preflight::Refused(self.refused(refusal.0, now)),
         };
         self.unsent.iter_mut().for_each(|unsent| unsent.preflight = preflight.clone());
     }
@@ -262,7 +258,7 @@ impl Local {
         // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
         // once would most likely get the same answer.
         let Some(key_sha256) = key_sha256 else {
-            let Refused { message, retry_at } = self.refused(Refusal("its answer held no key".into()), now);
+            let Refused { message, retry_at } = self.refused("its answer held no key".into(), now);
             self.rejected = Some(Rejected { spec_hash, message, may_be_full: false, retry_at });
             return;
         };
@@ -311,7 +307,7 @@ impl Local {
         match outcome {
             Ok(proven) => (self.proof, self.unproved) = (Some(Proof { token_id, key_sha256, proven, at }), None),
             // The account may stay open: a refusal of this call says nothing of others.
-            Err(Some(why)) => self.unproved = Some(self.refused(Refusal(why), at)),
+            Err(Some(why)) => self.unproved = Some(self.refused(why, at)),
             Err(None) => {}
         }
     }
@@ -340,7 +336,7 @@ impl Local {
 
     /// Each way of being refused is worth telling once.
     fn finalizer_refused(&mut self, refusal: Refusal, now: Timestamp) -> Option<Effect> {
-        let refused = self.refused(refusal, now);
+        let refused = self.refused(refusal.0, now);
         let before = self.finalizer.replace(refused.clone());
         let is_news = before.is_none_or(|before| before.message != refused.message);
         is_news.then_some(Effect::TellRefusal(refused.message))
@@ -349,13 +345,5 @@ impl Local {
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.
     fn came_too_late(&mut self, cause: LateCause, took: SignedDuration, now: Timestamp) {
         self.late = Some(Late::again(self.late.as_ref(), cause, took, now));
-    }
-
-    /// A refusal, and when to try again: soon at first, then every minute.
-    fn refused(&mut self, Refusal(message): Refusal, now: Timestamp) -> Refused {
-        let doubled = FIRST_REFUSAL_PAUSE * (1 << self.refusals.min(10));
-        let pause = doubled.min(LONGEST_REFUSAL_PAUSE);
-        self.refusals = self.refusals.saturating_add(1);
-        Refused { message, retry_at: later(now, pause) }
     }
 }

@@ -8,6 +8,11 @@ use super::marker::Nonce;
 use super::record::Requests;
 use crate::datafast::TokenId;
 
+/// After the first refusal; then twice as long each time,
+const FIRST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_millis(100);
+/// up to this.
+const LONGEST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+
 /// What only this process knows of a resource. Losing it costs a token at most, never a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Local {
@@ -99,6 +104,14 @@ impl Local {
         for watched in self.retired.values_mut().chain([watched]) {
             watched.lasted = now.steady - watched.since;
         }
+    }
+
+    /// A refusal, and when to try again: soon at first, then every minute.
+    pub(super) fn refused(&mut self, message: String, now: Timestamp) -> Refused {
+        let doubled = FIRST_REFUSAL_PAUSE * (1 << self.refusals.min(10));
+        let pause = doubled.min(LONGEST_REFUSAL_PAUSE);
+        self.refusals = self.refusals.saturating_add(1);
+        Refused { message, retry_at: now.saturating_add(pause).unwrap_or(Timestamp::MAX) }
     }
 
     /// These tokens retire, and no others.
