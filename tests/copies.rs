@@ -198,7 +198,8 @@ async fn a_status_restored_into_an_older_resource_takes_nothing_from_the_origina
     there.secrets().create(&PostParams::default(), &older_copy(&original.secret)).await.unwrap();
     restore_beside(&w, &there).await;
     there.polls(1).await;
-    w.look_at("agent").await;
+    w.annotate("agent", json!({ "example.com/look": "1" })).await;
+    there.polls(1).await;
     is_untouched(&w, &original).await;
     there.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     there.says("agent", "SecretConflict").await;
