@@ -22,7 +22,7 @@ use datafast_operator::lifecycle::facts::{Mirror, facts};
 use datafast_operator::lifecycle::local::Local;
 use datafast_operator::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
 use datafast_operator::lifecycle::observed::{
-    AccountView, Availability, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
+    AccountView, Availability, Drift, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord,
 };
 use datafast_operator::lifecycle::queue::Slots;
 use datafast_operator::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
@@ -424,7 +424,7 @@ impl Protocol {
                 record: secret.record.clone(),
                 key: Some(raw_key(secret.key)),
                 flaw: None,
-                drifted: false,
+                drift: Drift::default(),
             })
         });
         let status = resource.status.clone();
@@ -447,13 +447,20 @@ impl Protocol {
             abandon: false,
         };
         let seen = Observed {
-            names: Names { secret: "agent", key: "token", account: "default", website: None },
+            names: Names {
+                owner: "DataFastAccessToken/agent",
+                secret: "agent",
+                key: "token",
+                account: "default",
+                website: None,
+            },
             owner: owner(),
             has_finalizer: resource.has_finalizer,
             log: resource.log.clone(),
             status: StatusRecord {
                 token_id: status.token.map(token_id),
                 attempt: status.token.map(nonce),
+                marked: status.token.map(|_| owner()),
                 retiring: status.retiring.iter().map(|n| token_id(*n)).collect(),
                 revoke_after: BTreeMap::new(),
                 ready: status.ready,
@@ -471,7 +478,9 @@ impl Protocol {
                 standing: Standing::default(),
             },
             local: &local,
-            taken: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            sees_all: true,
+            adopted: BTreeSet::new(),
             horizon: self.horizon,
         };
         let decision = decide(&desired, &seen, young());
@@ -501,7 +510,7 @@ impl Protocol {
             Action::Send { nonce, rolls, .. } => Plan::Send(number(&nonce), rolls.as_ref().map(number_of)),
             Action::DropKey => Plan::DropKey,
             Action::Swap { record } => Plan::Swap(Box::new(record)),
-            Action::Rewrite { record } => Plan::Rewrite(Box::new(record)),
+            Action::Rewrite { record, .. } => Plan::Rewrite(Box::new(record)),
             Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
             Action::DeleteSecret => Plan::DeleteSecret,
             Action::Release => Plan::Release,

@@ -27,7 +27,7 @@ pub(crate) async fn wait_until_refused(client: &Client, namespace: &str) {
 
 /// A resource whose Secret is refused says so with these words, and costs one record and no token, however often it is
 /// tried.
-async fn issues_nothing(w: &World, words: &str) {
+pub(crate) async fn issues_nothing(w: &World, words: &str) {
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let ready = w.says("agent", "SecretWriteRefused").await;
     assert!(ready.status == "False" && ready.message.contains(words), "{words:?} is not in {:?}", ready.message);
@@ -39,6 +39,10 @@ async fn issues_nothing(w: &World, words: &str) {
     .await;
     assert_eq!(count(&writes, " datafastaccesstokens"), 1, "one record: {writes:?}");
     assert_eq!(count(&writes, " secrets"), 0, "{writes:?}");
+    w.event("agent", "SecretWriteRefused").await;
+    let events = w.events("agent").await;
+    let told: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some("SecretWriteRefused")).collect();
+    assert!(told.len() == 1 && told[0].series.is_none(), "one event, however often it is tried: {told:?}");
     assert_eq!(w.posts(), 0);
     assert_eq!(w.issued_tokens(), []);
 }

@@ -24,6 +24,9 @@ pub const ATTEMPTS: &str = "datafa.st/attempts";
 
 /// On a Secret: `<Kind>/<name>` of the resource that it belongs to.
 pub const OWNER: &str = "datafa.st/owner";
+/// On a Secret: `<namespace>/<uid>` of that resource, so that a copy elsewhere is told from the original. Older Secrets
+/// lack it.
+pub const OWNER_UID: &str = "datafa.st/owner-uid";
 /// On a Secret: the attempt whose key it holds.
 pub const ATTEMPT: &str = "datafa.st/attempt";
 /// On a Secret: DataFast's id of the token whose key it holds. Users write it to have an existing key taken over.

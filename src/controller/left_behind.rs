@@ -1,7 +1,7 @@
 //! A resource was deleted without us: somebody had taken its finalizer off. What it leaves behind at DataFast is cleared
 //! away, as far as it proves to be its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::memory::Memory;
-use super::observe::{Scene, desired, names_token, status_record};
+use super::observe::{Scene, desired, status_record};
 use super::resource::Managed;
 use super::secret::Secrets;
+use super::secret_owner::in_words;
 use super::{Context, Doing, Error, answered, pauses};
 use crate::account::{Account, CallError, Caller, Kept, ResourceRef, Urgency};
 use crate::api::names;
@@ -141,23 +142,31 @@ impl Clearing {
         let own = secret.as_ref().filter(|_| !is_replaced);
         let (now, view) = (self.ctx.now(), self.account.view(&resource.reference()));
         let local = lock(&self.memory).local().clone();
-        let standing = Standing::default();
-        let scene =
-            Scene { resource, secret: own, secret_name: &secret_name, view: &view, local: &local, standing, now };
+        let owner = resource.owner();
+        let scene = Scene {
+            resource,
+            secret: own,
+            secret_name: &secret_name,
+            owner: &owner,
+            view: &view,
+            local: &local,
+            standing: Standing::default(),
+            now,
+        };
         let seen = scene.observed(&self.ctx);
-        let successors = secret.as_ref().filter(|_| is_replaced).and_then(token_of);
+        let successors = secret.as_ref().filter(|_| is_replaced).and_then(token_of).map(|id| (id, in_words(resource)));
         let taken = self.taken(&seen).into_iter().chain(successors).collect();
         let found = left_behind(&desired(resource), &Observed { taken, ..seen }, now);
         Ok((found, own.cloned()))
     }
 
     /// Those of the account's tokens that other resources name.
-    fn taken(&self, seen: &Observed<'_>) -> BTreeSet<TokenId> {
+    fn taken(&self, seen: &Observed<'_>) -> BTreeMap<TokenId, String> {
         let others: Vec<_> = self.ctx.resources().filter(|other| other.uid() != self.resource.uid()).collect();
         let tokens = seen.account.snapshot.into_iter().flat_map(|snapshot| snapshot.tokens());
         let own = tokens.filter(|listed| seen.attempt_of(listed).is_some());
-        let is_taken = |id: &TokenId| others.iter().any(|other| names_token(&**other, id, None));
-        own.map(|listed| listed.token.id.clone()).filter(is_taken).collect()
+        let holder = |id: &TokenId| others.iter().find(|other| status_record(&***other).names(id));
+        own.filter_map(|listed| Some((listed.token.id.clone(), in_words(&**holder(&listed.token.id)?)))).collect()
     }
 }
 

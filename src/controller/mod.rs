@@ -10,6 +10,7 @@ mod census;
 mod events;
 mod left_behind;
 mod lenient;
+mod managed_fields;
 mod memory;
 mod observe;
 mod panics;
@@ -21,6 +22,7 @@ mod resource;
 mod restart;
 mod run;
 mod secret;
+mod secret_owner;
 mod secret_writer;
 mod standing;
 mod status;
@@ -64,6 +66,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// For each kind, one for each watched namespace, or one for all.
     pub(crate) stores: Vec<Box<dyn resource::KindStore>>,
+    /// How far their first lists have come.
+    progress: Vec<watch::Progress>,
     pub(crate) account_resources: Store<Lenient<DataFastAccount>>,
     /// Of all namespaces; none where only some are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
@@ -106,6 +110,11 @@ impl Context {
     /// One resource, as last seen.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<dyn Managed>> {
         self.stores.iter().find_map(|store| store.find(kind, namespace, name))
+    }
+
+    /// Whether all resources have been seen since the start.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.progress.iter().all(watch::Progress::is_settled)
     }
 
     /// All resources, as last seen.

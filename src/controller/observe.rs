@@ -1,6 +1,6 @@
 //! From Kubernetes objects to what the core understands.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,17 @@ use kube::ResourceExt;
 
 use super::resource::Managed;
 use super::secret::Recipe;
+use super::secret_owner::{holders, owner_of};
 use super::{Context, status};
 use crate::account::View;
 use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
 use crate::datafast::{Flaw, RawKey, TokenId};
+use crate::lifecycle::adoptions;
 use crate::lifecycle::allow::Standing;
 use crate::lifecycle::desired::{Desired, Expiry, Rotation};
 use crate::lifecycle::local::Local;
 use crate::lifecycle::marker::Marker;
-use crate::lifecycle::observed::{AccountView, Names, Observed, SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::lifecycle::observed::{AccountView, Drift, Names, Observed, SecretFacts, SecretView, StatusRecord};
 use crate::lifecycle::record::{Log, Request, Requests, Scope, SecretRecord};
 
 /// What the user wants of a resource.
@@ -62,6 +64,7 @@ pub(super) struct Scene<'a> {
     pub(super) resource: &'a dyn Managed,
     pub(super) secret: Option<&'a Secret>,
     pub(super) secret_name: &'a str,
+    pub(super) owner: &'a str,
     pub(super) view: &'a View,
     pub(super) local: &'a Local,
     pub(super) standing: Standing,
@@ -72,6 +75,7 @@ impl<'a> Scene<'a> {
     pub(super) fn observed(&'a self, ctx: &Context) -> Observed<'a> {
         let resource = self.resource;
         let names = Names {
+            owner: self.owner,
             secret: self.secret_name,
             key: resource.secret_key(),
             account: resource.account_name(),
@@ -83,7 +87,7 @@ impl<'a> Scene<'a> {
             has_finalizer: resource.has_finalizer(),
             log: Log::read(resource.annotations(), self.now),
             status: status_record(resource),
-            secret: self.secret_view(),
+            secret: self.secret_view(ctx),
             account: AccountView {
                 availability: self.view.availability.clone(),
                 window: self.view.window.clone(),
@@ -94,40 +98,32 @@ impl<'a> Scene<'a> {
             },
             local: self.local,
             taken: self.taken(ctx),
+            sees_all: ctx.sees_all(),
+            adopted: adoptions::read(resource.annotations(), &resource.owner_id()),
             horizon: ctx.horizon(),
         }
     }
 
-    fn secret_view(&self) -> SecretView {
+    fn secret_view(&self, ctx: &Context) -> SecretView {
         let Some(secret) = self.secret else { return SecretView::Missing };
-        let owner = match secret.annotations().get(names::OWNER) {
-            None => SecretOwner::Nobody,
-            Some(named) if *named == self.resource.owner() => SecretOwner::This,
-            Some(other) => SecretOwner::Other(other.clone()),
-        };
+        let owner = owner_of(secret, self.resource, ctx);
         let record = SecretRecord::read(secret.annotations(), self.now);
         let key = key_of(self.resource, secret, self.now);
         let flaw = entry(secret, self.resource.secret_key()).err();
         // Without an account there is no base URL to compare with.
-        let drifted = self.view.base_url.is_some()
-            && key.as_ref().is_some_and(|key| Recipe::new(self.resource, &record, key, self.view).has_drifted(secret));
-        SecretView::Present(SecretFacts { owner, record, key, flaw, drifted })
+        let key_to_compare = key.as_ref().filter(|_| self.view.base_url.is_some());
+        let drift = |key| Recipe::new(self.resource, &record, key, self.view).drift(secret);
+        let drift = key_to_compare.map_or_else(Drift::default, |key| drift(key));
+        SecretView::Present(SecretFacts { owner, record, key, flaw, drift })
     }
 
-    /// Whether the token that the Secret names is another resource's: asked only where it is not clearly this one's.
-    fn taken(&self, ctx: &Context) -> BTreeSet<TokenId> {
-        let named = || {
-            let id = self.secret?.annotations().get(names::TOKEN_ID)?;
-            self.view.snapshot.as_ref()?.get(&TokenId::parse(id).ok()?)
-        };
-        let Some(listed) = named() else { return BTreeSet::new() };
-        let own = self.resource.owner_id();
-        if listed.marker.as_ref().is_some_and(|marker| marker.owner == own) {
-            return BTreeSet::new();
-        }
-        let mut others = ctx.resources().filter(|other| other.uid() != self.resource.uid());
-        let taken = others.any(|other| names_token(&*other, &listed.token.id, listed.marker.as_ref()));
-        taken.then(|| listed.token.id.clone()).into_iter().collect()
+    /// The tokens named by the Secret or by status that another resource has.
+    fn taken(&self, ctx: &Context) -> BTreeMap<TokenId, String> {
+        let status = status_record(self.resource);
+        let in_secret = self.secret.and_then(|secret| secret.annotations().get(names::TOKEN_ID));
+        let in_secret = in_secret.and_then(|id| TokenId::parse(id).ok());
+        let named = in_secret.into_iter().chain(status.token_id).chain(status.retiring).collect();
+        holders(named, self.resource, self.view.snapshot.as_deref(), ctx)
     }
 }
 
@@ -152,11 +148,6 @@ fn entry(secret: &Secret, name: &str) -> Result<RawKey, Flaw> {
     RawKey::of_entry(&secret.data.as_ref().and_then(|data| data.get(name)).ok_or(Flaw::Missing)?.0)
 }
 
-/// Whether a token is a resource's: its status names it, or its marker says so.
-pub(super) fn names_token(resource: &dyn Managed, id: &TokenId, marker: Option<&Marker>) -> bool {
-    status_record(resource).names(id) || marker.is_some_and(|marker| marker.owner == resource.owner_id())
-}
-
 /// Since when the resource says that something is to be done.
 fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
     let reconciling = conditions.iter().find(|condition| condition.type_ == names::RECONCILING)?;
@@ -166,11 +157,13 @@ fn waiting_since(conditions: &[Condition]) -> Option<Timestamp> {
 pub(super) fn status_record(resource: &dyn Managed) -> StatusRecord {
     let Some(status) = resource.status() else { return StatusRecord::default() };
     let parse = |id: &String| TokenId::parse(id).ok();
+    let marker = status.token_name.as_deref().and_then(Marker::of_name);
     let revoke_after =
         status.retiring.iter().filter_map(|it| Some((parse(&it.token_id)?, it.revoke_after.as_ref()?.0)));
     StatusRecord {
         token_id: status.token_id.as_ref().and_then(parse),
-        attempt: status.token_name.as_deref().and_then(Marker::of_name).map(|marker| marker.nonce),
+        marked: marker.as_ref().map(|marker| marker.owner.clone()),
+        attempt: marker.map(|marker| marker.nonce),
         retiring: status.retiring.iter().filter_map(|retiring| parse(&retiring.token_id)).collect(),
         revoke_after: revoke_after.collect(),
         ready: status::is_true(&status.conditions, names::READY),

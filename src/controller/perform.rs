@@ -1,5 +1,6 @@
 //! The actions. Each does one thing on one side, and tells the core what came of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use super::{Context, Doing, Error, words};
 use crate::account::{Account, View};
 use crate::api::names;
 use crate::datafast::TokenId;
+use crate::lifecycle::adoptions;
 use crate::lifecycle::decision::Action;
 use crate::lifecycle::event::{Effect, Event, Refusal};
 use crate::lifecycle::marker::Nonce;
@@ -32,6 +34,12 @@ struct NewAttempt {
     at: Timestamp,
     cause: Cause,
     rolls: Option<TokenId>,
+}
+
+/// What the log says beside it.
+struct Kept {
+    attempts: Vec<Attempt>,
+    adopted: BTreeSet<TokenId>,
 }
 
 /// What came of an action.
@@ -135,8 +143,8 @@ impl<'a> Work<'a> {
     pub(super) async fn perform(&mut self, action: Action) -> Result<Performed, Error> {
         match action {
             Action::AddFinalizer => self.add_finalizer().await?,
-            Action::Record { again, at, cause, keep, rolls } => {
-                self.record(again, keep, NewAttempt { at, cause, rolls }).await?;
+            Action::Record { again, at, cause, keep: attempts, adopted, rolls } => {
+                self.record(again, Kept { attempts, adopted }, NewAttempt { at, cause, rolls }).await?;
             }
             Action::Preflight => {
                 let event = self.dry_run().await?;
@@ -145,7 +153,12 @@ impl<'a> Work<'a> {
             Action::Send { nonce, cause, rolls, by } => self.send(nonce, cause, rolls, by).await,
             Action::DropKey => self.apply(Event::KeyDropped),
             Action::Swap { record } => self.swap(record).await?,
-            Action::Rewrite { record } => self.rewrite(record).await?,
+            Action::Rewrite { record, asked, adopts } => {
+                if let Some(token_id) = adopts {
+                    self.record_adoption(token_id).await?;
+                }
+                self.rewrite(record, asked).await?;
+            }
             Action::Prove { token_id } => self.prove(token_id).await,
             Action::Revoke { token_id, cause } => self.revoke(token_id, cause).await,
             Action::Restart { at } => self.restart(at).await?,
@@ -181,22 +194,33 @@ impl<'a> Work<'a> {
     }
 
     /// The record, and at the same time the dry run of what it is for.
-    async fn record(&mut self, again: Option<Nonce>, keep: Vec<Attempt>, new: NewAttempt) -> Result<(), Error> {
+    async fn record(&mut self, again: Option<Nonce>, kept: Kept, new: NewAttempt) -> Result<(), Error> {
         let NewAttempt { at, cause, rolls } = new;
         let nonce = again.unwrap_or_else(|| Nonce::from_random(rand::random()));
         let requests = desired(&*self.resource).requests;
         let attempt = Attempt { nonce: nonce.clone(), at, cause, requests, rolls };
-        let mut log = Log(keep);
+        let mut log = Log(kept.attempts);
         log.0.push(attempt.clone());
         self.apply(Event::Recording { nonce });
         let start = self.ctx.now();
-        let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: log.write() } });
+        let attempts = adoptions::write(&kept.adopted, &self.resource.owner_id(), &log);
+        let metadata = json!({ "finalizers": self.finalizers(), "annotations": { names::ATTEMPTS: attempts } });
         let (patched, dry_run) = tokio::join!(self.patch_metadata(metadata), self.dry_run());
         self.take_over(patched)?;
         let took = self.ctx.now().duration_since(start);
         self.apply(Event::Recorded { attempt, took, horizon: self.ctx.horizon() });
         self.apply(dry_run?);
         Ok(())
+    }
+
+    /// That a token is taken over is written down before its Secret is written: a copy of status is no proof of that.
+    async fn record_adoption(&mut self, token_id: TokenId) -> Result<(), Error> {
+        let (annotations, owner) = (self.resource.annotations(), self.resource.owner_id());
+        let mut adopted = adoptions::read(annotations, &owner);
+        adopted.insert(token_id);
+        let attempts = adoptions::write(&adopted, &owner, &Log::read(annotations, self.ctx.now()));
+        let patched = self.patch_metadata(json!({ "annotations": { names::ATTEMPTS: attempts } })).await;
+        self.take_over(patched)
     }
 
     /// Why a token is issued in place of one that was there.

@@ -126,10 +126,11 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
     let now = both_clocks.wall;
     let places = lock(&work.ctx.places);
     let view = work.view();
-    let secret_name = work.resource.secret_name();
+    let (secret_name, owner) = (work.resource.secret_name(), work.resource.owner());
     let (resource, secret) = (&*work.resource, work.secret.as_ref());
     let standing = work.standing(view.allow.as_deref());
-    let scene = Scene { resource, secret, secret_name: &secret_name, view: &view, local: &local, standing, now };
+    let (secret_name, owner) = (secret_name.as_str(), owner.as_str());
+    let scene = Scene { resource, secret, secret_name, owner, view: &view, local: &local, standing, now };
     let (desired, observed) = (desired(resource), scene.observed(work.ctx));
     let decision = decide(&desired, &observed, now);
     if matches!(&decision, Decision::Act(action) if action.takes_place()) {
@@ -148,6 +149,9 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
     lock(&work.memory).apply(Event::Retiring(facts.former()), both_clocks);
     let report = match &decision {
         Decision::Rest { verdict, .. } => {
+            if verdict.reason == Reason::SecretContested {
+                work.apply(Event::Contested(verdict.message.clone()));
+            }
             Some(Box::new(Report::new(resource, verdict, &facts, last_used_written, now)))
         }
         Decision::Act(_) | Decision::Pause { .. } => None,

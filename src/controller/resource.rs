@@ -179,6 +179,11 @@ impl dyn Managed + '_ {
     pub(super) fn owner(&self) -> String {
         format!("{}/{}", self.kind(), self.name())
     }
+
+    /// `<namespace>/<uid>`, as its Secret has it.
+    pub(super) fn place_and_uid(&self) -> String {
+        format!("{}/{}", self.namespace(), self.uid())
+    }
 }
 
 /// Namespace and name, for people.

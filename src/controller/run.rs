@@ -95,6 +95,7 @@ pub async fn run(
         leadership,
         cluster,
         stores,
+        progress: progress.clone(),
         account_resources: account_controller.store(),
         namespaces: namespaces.store,
         secrets: secrets.stores,

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
+use sha2::{Digest, Sha256};
 
+use super::managed_fields::{Field, last_writer, ours};
 use super::resource::Managed;
 use crate::account::View;
 use crate::api::names;
 use crate::datafast::RawKey;
+use crate::lifecycle::observed::Drift;
 use crate::lifecycle::record::SecretRecord;
 
 /// What a Secret is made from.
@@ -42,6 +46,7 @@ impl<'a> Recipe<'a> {
     fn annotations(&self) -> BTreeMap<String, String> {
         let mut annotations = self.resource.terms().secret.annotations.clone();
         annotations.insert(names::OWNER.into(), self.resource.owner());
+        annotations.insert(names::OWNER_UID.into(), self.resource.place_and_uid());
         let record = self.record.annotations().into_iter();
         annotations.extend(record.filter_map(|(name, value)| Some((name.to_owned(), value?))));
         annotations
@@ -63,8 +68,7 @@ impl<'a> Recipe<'a> {
         data
     }
 
-    /// The Secret as it is to be, given the one that is there: what others put on it stays, but for the data, which is
-    /// all ours.
+    /// The Secret as it is to be, given the one that is there: what others put on it stays.
     pub(crate) fn secret(&self, existing: Option<&Secret>) -> Secret {
         let mut secret = existing.cloned().unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
@@ -75,10 +79,10 @@ impl<'a> Recipe<'a> {
             type_: Some("Opaque".into()),
             ..Secret::default()
         });
-        let (old_labels, old_annotations) = existing.map(written_by_us).unwrap_or_default();
-        let labels = merged(secret.metadata.labels.take(), &old_labels, self.labels());
+        let old = existing.map(|existing| self.old_fields(existing)).unwrap_or_default();
+        let labels = merged(secret.metadata.labels.take(), &old, Field::Label, self.labels());
         secret.metadata.labels = Some(labels);
-        let mut annotations = merged(secret.metadata.annotations.take(), &old_annotations, self.annotations());
+        let mut annotations = merged(secret.metadata.annotations.take(), &old, Field::Annotation, self.annotations());
         for (name, value) in self.record.annotations() {
             if value.is_none() {
                 annotations.remove(name);
@@ -86,40 +90,70 @@ impl<'a> Recipe<'a> {
         }
         secret.metadata.annotations = Some(annotations);
         secret.metadata.managed_fields = None;
-        secret.data = Some(self.data());
+        secret.data = Some(merged(secret.data.take(), &old, Field::Entry, self.data()));
         secret
     }
 
-    /// Whether the Secret that is there differs from how it is to be.
-    pub(crate) fn has_drifted(&self, existing: &Secret) -> bool {
-        let wanted = self.secret(Some(existing));
-        wanted.metadata.labels != existing.metadata.labels
-            || wanted.metadata.annotations != existing.metadata.annotations
-            || wanted.data != existing.data
+    /// What goes where it is not asked for: what this operator wrote, and the key's former entry, which whoever brought an
+    /// imported Secret wrote.
+    fn old_fields(&self, existing: &Secret) -> BTreeSet<Field> {
+        let annotation = |name: &str| existing.annotations().get(name);
+        let mut old = ours(existing);
+        let (Some(id), Some(sha)) = (annotation(names::TOKEN_ID), annotation(names::KEY_SHA256)) else { return old };
+        let is_key = |value: &ByteString| RawKey::of_entry(&value.0).is_ok_and(|key| key.fingerprint(id) == *sha);
+        let data: Vec<_> = existing.data.iter().flatten().collect();
+        // Where it has its entry, another one with the same key is somebody's own.
+        if !data.iter().any(|(name, value)| *name == self.resource.secret_key() && is_key(value)) {
+            let former = data.into_iter().filter(|(_, value)| is_key(value));
+            old.extend(former.map(|(name, _)| Field::Entry(name.clone())));
+        }
+        old
+    }
+
+    /// In what the Secret that is there differs from how it is to be.
+    pub(super) fn differences(&self, existing: &Secret) -> Vec<Field> {
+        let mut wanted = self.secret(Some(existing));
+        // Older Secrets lack it. It is not worth a write of its own.
+        if !existing.annotations().contains_key(names::OWNER_UID) {
+            wanted.annotations_mut().remove(names::OWNER_UID);
+        }
+        let labels = differing(wanted.labels(), existing.labels()).map(Field::Label);
+        let annotations = differing(wanted.annotations(), existing.annotations()).map(Field::Annotation);
+        let none = BTreeMap::new();
+        let data = [&wanted, existing].map(|secret| secret.data.as_ref().unwrap_or(&none));
+        let entries = differing(data[0], data[1]).map(Field::Entry);
+        labels.chain(annotations).chain(entries).collect()
+    }
+
+    /// [`crate::lifecycle::observed::Drift`] of the Secret that is there.
+    pub(super) fn drift(&self, existing: &Secret) -> Drift {
+        let differs = self.differences(existing);
+        let spec = serde_json::to_string(self.resource.terms().secret).unwrap_or_default();
+        let template = HEXLOWER.encode(&Sha256::digest(format!("{spec} {}", self.base_url).as_bytes()));
+        Drift {
+            last_writer: last_writer(existing, &differs),
+            differs: differs.iter().map(ToString::to_string).collect(),
+            template,
+        }
     }
 }
 
-/// What is there, without what we wrote earlier, with what we want now.
-fn merged(
-    there: Option<BTreeMap<String, String>>,
-    ours: &BTreeSet<String>,
-    wanted: BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let others = there.unwrap_or_default().into_iter().filter(|(name, _)| !ours.contains(name));
+/// What is there, without what is old, with what is wanted now.
+fn merged<V>(
+    there: Option<BTreeMap<String, V>>,
+    old: &BTreeSet<Field>,
+    field: fn(String) -> Field,
+    wanted: BTreeMap<String, V>,
+) -> BTreeMap<String, V> {
+    let others = there.unwrap_or_default().into_iter().filter(|(name, _)| !old.contains(&field(name.clone())));
     others.chain(wanted).collect()
 }
 
-/// The labels and annotations that we put on a Secret, by the API server's own record of who set what. So an entry that
-/// leaves `secret.labels` leaves the Secret, and what others added stays.
-fn written_by_us(secret: &Secret) -> (BTreeSet<String>, BTreeSet<String>) {
-    let entries = secret.metadata.managed_fields.iter().flatten();
-    let ours = entries.filter(|entry| entry.manager.as_deref() == Some(names::MANAGER));
-    let fields: Vec<&serde_json::Value> = ours.filter_map(|entry| Some(&entry.fields_v1.as_ref()?.0)).collect();
-    let names = |kind: &str| {
-        let maps = fields.iter().filter_map(|fields| fields.get("f:metadata")?.get(kind)?.as_object());
-        maps.flat_map(|map| map.keys()).filter_map(|name| name.strip_prefix("f:")).map(str::to_owned).collect()
-    };
-    (names("f:labels"), names("f:annotations"))
+/// The names whose values differ.
+fn differing<V: PartialEq>(wanted: &BTreeMap<String, V>, there: &BTreeMap<String, V>) -> impl Iterator<Item = String> {
+    let all: BTreeSet<_> = wanted.keys().chain(there.keys()).collect();
+    let differing = all.into_iter().filter(|name| wanted.get(*name) != there.get(*name));
+    differing.cloned().collect::<Vec<_>>().into_iter()
 }
 
 /// Replaces `$(NAME)` by a value; `$$(` is a literal `$(`; a name that is not known stays as it is, as in Pod specs.

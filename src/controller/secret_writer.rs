@@ -9,6 +9,7 @@ use super::secret::Recipe;
 use super::{Error, failed_with, words_without};
 use crate::datafast::{RawKey, TokenId};
 use crate::lifecycle::event::{Event, Refusal};
+use crate::lifecycle::local::Asked;
 use crate::lifecycle::marker::Nonce;
 use crate::lifecycle::record::{Log, SecretRecord};
 use crate::lock::lock;
@@ -19,26 +20,32 @@ use super::observe::desired;
 /// A key of the length of DataFast's, for dry runs.
 const PLACEHOLDER: &str = "dft_0000000000000000000000000000000000000000";
 
-/// What the API server made of a Secret. Where it gave no answer to act on, that is an error.
+/// What the API server made of a Secret. Where it gave no answer at all, that is an error of the reconcile: status could not
+/// be written either.
 enum WriteOutcome {
     /// It took it.
     Written(Box<Secret>),
     /// Somebody else was faster.
     Overtaken,
-    /// It understood, and said no: quota, admission, RBAC, validation.
+    /// It answered, and did not take it: quota, admission, RBAC, validation; a webhook that is down; too much to do. After
+    /// a 5xx the Secret may be written all the same: what is there at the next try tells.
     Refused(Refusal),
+}
+
+impl WriteOutcome {
+    fn of(answer: kube::Result<Secret>, key: &RawKey) -> Result<Self, Error> {
+        match answer {
+            Ok(written) => Ok(Self::Written(Box::new(written))),
+            Err(kube::Error::Api(refusal)) if is_race(&refusal) => Ok(Self::Overtaken),
+            Err(error @ kube::Error::Api(_)) => Ok(Self::Refused(Refusal(words_without(&error, Some(key))))),
+            Err(error) => Err(failed_with(key, "Writing the Secret", error)),
+        }
+    }
 }
 
 impl Work<'_> {
     async fn try_write(&self, secret: &Secret, dry_run: bool, key: &RawKey) -> Result<WriteOutcome, Error> {
-        match self.secrets.write(secret, dry_run).await {
-            Ok(written) => Ok(WriteOutcome::Written(Box::new(written))),
-            Err(kube::Error::Api(refusal)) if is_race(&refusal) => Ok(WriteOutcome::Overtaken),
-            Err(kube::Error::Api(refusal)) if (400..500).contains(&refusal.code) && refusal.code != 429 => {
-                Ok(WriteOutcome::Refused(Refusal(words_without(&kube::Error::Api(refusal), Some(key)))))
-            }
-            Err(error) => Err(failed_with(key, "Writing the Secret", error)),
-        }
+        WriteOutcome::of(self.secrets.write(secret, dry_run).await, key)
     }
 
     /// Dry-runs the Secret as it will be.
@@ -110,16 +117,16 @@ impl Work<'_> {
     }
 
     /// Writes the Secret again with the key that it holds.
-    pub(super) async fn rewrite(&mut self, record: SecretRecord) -> Result<(), Error> {
+    pub(super) async fn rewrite(&mut self, record: SecretRecord, asked: Asked) -> Result<(), Error> {
         let Some(key) = self.key_in_secret() else { return Ok(()) };
         let (view, resource) = (self.view(), self.resource.clone());
         let recipe = Recipe::new(&*resource, &record, &key, &view);
         let secret = recipe.secret(self.secret.as_ref());
         match self.try_write(&secret, false, &key).await? {
             WriteOutcome::Written(written) => {
-                let as_written = !recipe.has_drifted(&written);
+                let as_written = recipe.differences(&written).is_empty();
                 self.secret = Some(*written);
-                self.apply(Event::SecretRewritten { as_written });
+                self.apply(Event::SecretRewritten { asked, as_written });
                 if as_written {
                     self.log_rewritten(record.token_id.as_ref(), &recipe.display_key);
                 }
@@ -151,4 +158,35 @@ fn is_race(status: &kube::core::Status) -> bool {
 /// 404 on a create is the namespace's.
 fn names_namespace(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn of(status: Status) -> WriteOutcome {
+        let key = RawKey::parse("dft_wholeRawKeyOfThisTest0000".to_owned()).unwrap();
+        WriteOutcome::of(Err(kube::Error::Api(status.boxed())), &key).unwrap()
+    }
+
+    #[test]
+    fn whatever_the_api_server_answers_but_a_race_is_a_refusal_in_its_words() {
+        for code in [400, 403, 422, 429, 500, 502, 503, 504] {
+            let words = "failed calling webhook \"vault\": dft_wholeRawKeyOfThisTest0000";
+            let WriteOutcome::Refused(Refusal(why)) = of(Status::failure(words, "InternalError").with_code(code))
+            else {
+                panic!("{code} is no refusal")
+            };
+            assert!(why.contains("failed calling webhook") && !why.contains("wholeRawKey"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_race_is_none() {
+        for (code, reason) in [(409, "Conflict"), (409, "AlreadyExists"), (404, "NotFound")] {
+            let outcome = of(Status::failure("it was changed", reason).with_code(code));
+            assert!(matches!(outcome, WriteOutcome::Overtaken), "{code} {reason}");
+        }
+    }
 }

@@ -78,6 +78,11 @@ impl Progress {
         self.synced.is_cancelled()
     }
 
+    /// All has been listed once, or is not to be listed: [`Progress::synced`].
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_synced() || self.refused.is_cancelled()
+    }
+
     fn failed(&self, error: &watcher::Error) {
         if self.scope.is_some() && refusal(error) == Some(403) {
             self.refused.cancel();

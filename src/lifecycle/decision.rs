@@ -1,7 +1,10 @@
 //! What the rules decide: one action, or nothing to do and when to reconcile again.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
+use super::local::Asked;
 use super::marker::Nonce;
 use super::queue::Waiting;
 use super::record::{Attempt, Cause, SecretRecord};
@@ -64,6 +67,8 @@ pub enum Action {
         cause: Cause,
         /// What stays in the log before it.
         keep: Vec<Attempt>,
+        /// Tokens of others that the log says were taken over.
+        adopted: BTreeSet<TokenId>,
         /// The token that is to get another key; none: a new token.
         rolls: Option<TokenId>,
     },
@@ -91,6 +96,10 @@ pub enum Action {
     Rewrite {
         /// Its annotations.
         record: SecretRecord,
+        /// What is asked of it.
+        asked: Asked,
+        /// Before that, write down in the log that its token is taken over.
+        adopts: Option<TokenId>,
     },
     /// Find out with one call whether the key in the Secret is that of this token.
     Prove {

@@ -5,15 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decision::RevokeCause;
 pub use super::local::Now;
-use super::local::{Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
+use super::local::{Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
 
-/// After the first refusal; then twice as long each time,
-const FIRST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_millis(100);
-/// up to this.
-const LONGEST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// What DataFast could not serve is asked again after this, then twice as long each time,
 const FIRST_UNSERVED_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// up to this.
@@ -66,9 +62,13 @@ pub enum Event {
     KeyDropped,
     /// The Secret was written again with the key that it holds.
     SecretRewritten {
+        /// What is asked of it.
+        asked: Asked,
         /// The API server stored what was written. Otherwise something in the cluster changes it on the way.
         as_written: bool,
     },
+    /// It was reported, in these words, that something else changes the Secret again and again.
+    Contested(String),
     /// The API server refused to have the Secret written again.
     RewriteRefused(Refusal),
     /// A call to DataFast about a token that exists is about to be sent.
@@ -172,20 +172,20 @@ impl Local {
             Event::DryRun(outcome) => self.dry_run(outcome, at),
             Event::Sending { nonce } => (self.unsent, self.in_flight) = (None, Some(nonce)),
             Event::Sent { order, answer } => return self.sent(order, answer, at),
-            Event::SecretWritten => {
+            Event::SecretWritten | Event::KeyArrived => {
                 (self.pending, self.made_room, self.refusals) = (None, false, 0);
             }
             Event::SecretRefused(refusal) => {
-                let refused = self.refused(refusal, at);
+                let refused = self.refused(refusal.0, at);
                 self.pending.iter_mut().for_each(|pending| pending.refused = Some(refused.clone()));
             }
-            Event::KeyArrived | Event::KeyDropped => self.pending = None,
-            Event::SecretRewritten { as_written: true } => (self.rewrite, self.refusals) = (None, 0),
-            Event::SecretRewritten { as_written: false } => {
-                let why = Refusal("something in the cluster changes it as it is written".into());
-                self.rewrite = Some(self.refused(why, at));
+            Event::KeyDropped => self.pending = None,
+            Event::SecretRewritten { asked, as_written } => {
+                (self.rewrite, self.refusals) = (None, 0);
+                self.contest = Some(Contest::again(self.contest.as_ref(), asked, as_written, at));
             }
-            Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal, at)),
+            Event::Contested(words) => self.contest.iter_mut().for_each(|contest| contest.reported(&words)),
+            Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal.0, at)),
             Event::Calling => self.is_calling = true,
             Event::CallLost => (self.in_flight, self.is_calling) = (None, false),
             Event::Tried { token_id, key_sha256, outcome } => self.tried(token_id, key_sha256, outcome, at),
@@ -227,7 +227,7 @@ impl Local {
     fn dry_run(&mut self, outcome: Result<(), Refusal>, now: Timestamp) {
         let preflight = match outcome {
             Ok(()) => Preflight::Passed,
-            Err(refusal) => Preflight::Refused(self.refused(refusal, now)),
+            Err(refusal) => Preflight::Refused(self.refused(refusal.0, now)),
         };
         self.unsent.iter_mut().for_each(|unsent| unsent.preflight = preflight.clone());
     }
@@ -258,7 +258,7 @@ impl Local {
         // Without a key in the answer the token is of no use: the account's own snapshot shows it as lost. Asking again at
         // once would most likely get the same answer.
         let Some(key_sha256) = key_sha256 else {
-            let Refused { message, retry_at } = self.refused(Refusal("its answer held no key".into()), now);
+            let Refused { message, retry_at } = self.refused("its answer held no key".into(), now);
             self.rejected = Some(Rejected { spec_hash, message, may_be_full: false, retry_at });
             return;
         };
@@ -307,7 +307,7 @@ impl Local {
         match outcome {
             Ok(proven) => (self.proof, self.unproved) = (Some(Proof { token_id, key_sha256, proven, at }), None),
             // The account may stay open: a refusal of this call says nothing of others.
-            Err(Some(why)) => self.unproved = Some(self.refused(Refusal(why), at)),
+            Err(Some(why)) => self.unproved = Some(self.refused(why, at)),
             Err(None) => {}
         }
     }
@@ -336,7 +336,7 @@ impl Local {
 
     /// Each way of being refused is worth telling once.
     fn finalizer_refused(&mut self, refusal: Refusal, now: Timestamp) -> Option<Effect> {
-        let refused = self.refused(refusal, now);
+        let refused = self.refused(refusal.0, now);
         let before = self.finalizer.replace(refused.clone());
         let is_news = before.is_none_or(|before| before.message != refused.message);
         is_news.then_some(Effect::TellRefusal(refused.message))
@@ -345,13 +345,5 @@ impl Local {
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.
     fn came_too_late(&mut self, cause: LateCause, took: SignedDuration, now: Timestamp) {
         self.late = Some(Late::again(self.late.as_ref(), cause, took, now));
-    }
-
-    /// A refusal, and when to try again: soon at first, then every minute.
-    fn refused(&mut self, Refusal(message): Refusal, now: Timestamp) -> Refused {
-        let doubled = FIRST_REFUSAL_PAUSE * (1 << self.refusals.min(10));
-        let pause = doubled.min(LONGEST_REFUSAL_PAUSE);
-        self.refusals = self.refusals.saturating_add(1);
-        Refused { message, retry_at: later(now, pause) }
     }
 }

@@ -31,7 +31,7 @@ pub fn left_behind(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Le
     let is_careful = desired.unreadable.as_ref().is_some_and(|unreadable| unreadable.is_about_the_end);
     let named: BTreeSet<&TokenId> = seen.status.token_id.iter().chain(&seen.status.retiring).collect();
     let is_there = |id: &&&TokenId| !is_gone(&cx, id);
-    let there = named.iter().filter(is_there).map(|id| (*id).clone()).filter(|id| !seen.taken.contains(id));
+    let there = named.iter().filter(is_there).map(|id| (*id).clone()).filter(|id| !seen.taken.contains_key(id));
     let has_secret = !desired.retain && !is_careful && is_own_secret(seen);
     if desired.retain || desired.abandon || is_careful {
         return LeftBehind { stay: there.collect(), has_secret, ..LeftBehind::default() };
@@ -48,12 +48,16 @@ pub fn left_behind(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Le
 fn is_own(seen: &Observed<'_>, listed: &Listed) -> bool {
     let id = &listed.token.id;
     let nonce = seen.attempt_of(listed);
-    nonce.is_some_and(|nonce| seen.status.names(id) || seen.log.get(nonce).is_some()) && !seen.taken.contains(id)
+    nonce.is_some_and(|nonce| seen.status.names(id) || seen.log.get(nonce).is_some()) && !seen.taken.contains_key(id)
 }
 
 /// A Secret says by name alone whose it is, and another resource may have had that name: so it must hold a key of this one.
 fn is_own_secret(seen: &Observed<'_>) -> bool {
-    let SecretView::Present(SecretFacts { owner: SecretOwner::This, record, .. }) = &seen.secret else { return false };
+    let SecretView::Present(SecretFacts { owner: SecretOwner::This | SecretOwner::Namesake, record, .. }) =
+        &seen.secret
+    else {
+        return false;
+    };
     let is_logged = |nonce| seen.log.get(nonce).is_some() || seen.status.attempt.as_ref() == Some(nonce);
     record.attempt.as_ref().is_some_and(is_logged) || record.token_id.as_ref().is_some_and(|id| seen.status.names(id))
 }

@@ -8,6 +8,11 @@ use super::marker::Nonce;
 use super::record::Requests;
 use crate::datafast::TokenId;
 
+/// After the first refusal; then twice as long each time,
+const FIRST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_millis(100);
+/// up to this.
+const LONGEST_REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+
 /// What only this process knows of a resource. Losing it costs a token at most, never a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Local {
@@ -25,6 +30,8 @@ pub struct Local {
     pub(super) late: Option<Late>,
     /// The last refusal of a Secret that was to be written again.
     pub(super) rewrite: Option<Refused>,
+    /// The Secret had to be written again, perhaps because something else changes it each time.
+    pub(super) contest: Option<Contest>,
     /// The last refusal to have the finalizer put on, or taken off.
     pub(super) finalizer: Option<Refused>,
     /// Why DataFast refused, for which scope, and when to ask again.
@@ -99,6 +106,14 @@ impl Local {
         }
     }
 
+    /// A refusal, and when to try again: soon at first, then every minute.
+    pub(super) fn refused(&mut self, message: String, now: Timestamp) -> Refused {
+        let doubled = FIRST_REFUSAL_PAUSE * (1 << self.refusals.min(10));
+        let pause = doubled.min(LONGEST_REFUSAL_PAUSE);
+        self.refusals = self.refusals.saturating_add(1);
+        Refused { message, retry_at: now.saturating_add(pause).unwrap_or(Timestamp::MAX) }
+    }
+
     /// These tokens retire, and no others.
     pub(super) fn retire(&mut self, tokens: Vec<TokenId>, now: Now) {
         let mut before = std::mem::take(&mut self.retired);
@@ -171,6 +186,62 @@ pub struct Refused {
     pub message: String,
     /// When to try again.
     pub retry_at: Timestamp,
+}
+
+/// What is asked of a Secret, whatever is in it now. Where this is another than before, the Secret is written because of
+/// that, and not because somebody changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// [`super::observed::Drift::template`].
+    pub template: String,
+    /// The token whose key it holds.
+    pub token_id: TokenId,
+    /// As DataFast shows that key.
+    pub display_key: String,
+    /// [`super::record::Scope::hash`] of what is asked for.
+    pub spec_hash: String,
+    /// It becomes the resource's own.
+    pub takes_over: bool,
+}
+
+/// The Secret was written again with the key that it holds. Whoever changes it each time must not have it written in a
+/// hot loop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contest {
+    /// What was asked of it.
+    pub asked: Asked,
+    /// How often it was written again for that, without an hour of quiet between.
+    pub times: u32,
+    /// The last time.
+    pub at: Timestamp,
+    /// The API server stored what was written. Otherwise something in the cluster changes it on the way.
+    pub as_written: bool,
+    /// What was reported of it since then. It is said again in the same words, whatever is changed meanwhile, so that
+    /// nobody has status written in a hot loop.
+    pub said: Option<String>,
+}
+
+impl Contest {
+    const LONGEST_PAUSE_MINUTES: i64 = 60;
+    const QUIET: SignedDuration = SignedDuration::from_hours(1);
+
+    /// It was written again, perhaps not for the first time.
+    pub(super) fn again(before: Option<&Self>, asked: Asked, as_written: bool, now: Timestamp) -> Self {
+        let goes_on = |before: &&Self| before.asked == asked && now.duration_since(before.not_before()) < Self::QUIET;
+        let times = before.filter(goes_on).map_or(0, |before| before.times).saturating_add(1);
+        Self { asked, times, at: now, as_written, said: None }
+    }
+
+    /// It was reported in these words.
+    pub(super) fn reported(&mut self, words: &str) {
+        self.said.get_or_insert_with(|| words.to_owned());
+    }
+
+    /// The earliest time to write it again: 1, 2, 4 … 60 minutes after the last time.
+    pub(super) fn not_before(&self) -> Timestamp {
+        let minutes = Self::LONGEST_PAUSE_MINUTES.min(1 << self.times.saturating_sub(1).min(6));
+        self.at.saturating_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// An attempt that has made no token.

@@ -6,6 +6,7 @@
 //! Invariant: no Kubernetes client, no HTTP, no clock, no randomness. Time and nonces are arguments. Nothing outside writes
 //! a field of [`local::Local`].
 
+pub mod adoptions;
 pub mod allow;
 mod context;
 pub mod decide;
@@ -17,7 +18,7 @@ pub mod left_behind;
 pub mod local;
 pub mod marker;
 pub mod observed;
-mod ownership;
+pub mod ownership;
 pub mod queue;
 pub mod record;
 mod rules;

@@ -33,8 +33,13 @@ pub struct Observed<'a> {
     pub account: AccountView<'a>,
     /// What only this process knows.
     pub local: &'a Local,
-    /// Tokens that another resource names or caused.
-    pub taken: BTreeSet<TokenId>,
+    /// Tokens that another resource has, by what is known of both ([`super::ownership::Evidence`]), with its kind, namespace
+    /// and name.
+    pub taken: BTreeMap<TokenId, String>,
+    /// Whether all resources have been seen since the start: until then, one that has a token may be out of sight.
+    pub sees_all: bool,
+    /// Tokens without its marker that it has taken over, by its log.
+    pub adopted: BTreeSet<TokenId>,
     /// How long an unanswered request may still take effect, and how long a list may lag.
     pub horizon: SignedDuration,
 }
@@ -42,6 +47,8 @@ pub struct Observed<'a> {
 /// Names for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
+    /// The resource, as its Secret names it.
+    pub owner: &'a str,
     /// The Secret.
     pub secret: &'a str,
     /// The entry in the Secret that holds the raw key.
@@ -52,13 +59,16 @@ pub struct Names<'a> {
     pub website: Option<&'a str>,
 }
 
-/// The ids in the resource's status: tenants can't write there, so an id in it is a licence to revoke.
+/// The ids in the resource's status: tenants can't write there, so an id in it is a licence to revoke, where it is not the
+/// status of another one that was restored ([`Observed::may_revoke`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StatusRecord {
     /// `status.tokenId`.
     pub token_id: Option<TokenId>,
     /// The attempt in the marker of `status.tokenName`: it belongs to `token_id`.
     pub attempt: Option<Nonce>,
+    /// The resource that this marker names: another one where status was restored, or copied.
+    pub marked: Option<OwnerId>,
     /// `status.retiring`.
     pub retiring: BTreeSet<TokenId>,
     /// `revokeAfter` of these, in whole seconds.
@@ -100,10 +110,33 @@ pub enum SecretView {
 pub enum SecretOwner {
     /// This resource.
     This,
+    /// One of this resource's kind and name. Older Secrets tell no more.
+    Namesake,
+    /// One of this resource's kind and name that is no longer there: it came before this one, or elsewhere, and the Secret
+    /// was kept, restored or copied.
+    Former,
+    /// A resource of another namespace that is there: this is a copy of its Secret.
+    Copy {
+        /// Its kind, namespace and name.
+        of: String,
+    },
     /// Another resource.
     Other(String),
+    /// Another resource that is not there any more.
+    Gone(String),
     /// Nobody that we know.
     Nobody,
+}
+
+/// How a Secret differs from what the resource asks for, its record aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The labels, annotations and entries that differ, by name; never a value.
+    pub differs: Vec<String>,
+    /// The field manager that wrote them, or else the last one to write anything, beside this operator.
+    pub last_writer: Option<String>,
+    /// A fingerprint of what the Secret is made from: of the spec, and of nothing that is in the Secret.
+    pub template: String,
 }
 
 /// A Secret, read.
@@ -117,8 +150,8 @@ pub struct SecretFacts {
     pub key: Option<Arc<RawKey>>,
     /// What the entry that should have it holds instead.
     pub flaw: Option<Flaw>,
-    /// Whether labels, annotations or data differ from what the resource asks for.
-    pub drifted: bool,
+    /// How it differs from what the resource asks for.
+    pub drift: Drift,
 }
 
 /// Whether calls to DataFast are possible.
@@ -168,7 +201,7 @@ impl Observed<'_> {
     /// The record in a Secret that is this resource's own.
     pub fn secret_record(&self) -> Option<&SecretRecord> {
         match &self.secret {
-            SecretView::Present(facts) if facts.owner == SecretOwner::This => Some(&facts.record),
+            SecretView::Present(facts) if self.is_own(facts) => Some(&facts.record),
             _ => None,
         }
     }

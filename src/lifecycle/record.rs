@@ -1,7 +1,7 @@
 //! The record: the log of attempts on the resource, and what the Secret says of the token whose key it holds.
 //!
 //! Tenants can edit all of it. So reading never fails: what can't be read is as if it were not there, and what is
-//! read gives no power over a token by itself ([`super::observed::Observed::licence`]).
+//! read gives no power over a token by itself ([`super::observed::Observed::may_revoke`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -4,7 +4,9 @@
 mod account;
 mod adoption;
 mod allow;
+mod contest;
 mod convergence;
+mod copies;
 mod deletion;
 mod drift;
 mod expiry;

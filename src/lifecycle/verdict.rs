@@ -29,6 +29,8 @@ pub enum Reason {
     SecretWriteRefused,
     /// The Secret can't be read.
     SecretUnreadable,
+    /// Something else changes the Secret again and again.
+    SecretContested,
     /// Issued again too often.
     Throttled,
     /// `suspend` is set.
@@ -56,6 +58,7 @@ impl Reason {
             Self::SecretConflict => "SecretConflict",
             Self::SecretWriteRefused => "SecretWriteRefused",
             Self::SecretUnreadable => "SecretUnreadable",
+            Self::SecretContested => "SecretContested",
             Self::Throttled => "Throttled",
             Self::Suspended => "Suspended",
             Self::Expired => "Expired",
@@ -87,6 +90,7 @@ impl Reason {
             | Self::SecretConflict
             | Self::SecretWriteRefused
             | Self::SecretUnreadable
+            | Self::SecretContested
             | Self::AccountNotFound
             | Self::AccountNotReady
             | Self::Throttled => true,
@@ -114,6 +118,7 @@ impl Reason {
                 | Self::SecretWriteRefused
                 | Self::SecretUnreadable
                 | Self::Throttled
+                | Self::SecretContested
                 | Self::Suspended
                 | Self::Deleting
         )

@@ -1,7 +1,10 @@
 //! One attempt at issuing: record, dry run, request; and what keeps a recorded one from being sent.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
+use crate::datafast::TokenId;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Action, Decision, Requeue};
 use crate::lifecycle::local::{LateCause, Preflight, Unsent};
@@ -137,5 +140,15 @@ pub(in crate::lifecycle) fn record(cx: &Context<'_>, again: Option<Nonce>, cause
         again.as_ref() != Some(&attempt.nonce) && is_needed
     };
     let keep = cx.seen.log.0.iter().filter(stays).cloned().collect();
-    Action::Record { again, at: recorded_at(cx), cause, keep, rolls: cx.rolls.cloned() }
+    Action::Record { again, at: recorded_at(cx), cause, keep, adopted: adopted(cx), rolls: cx.rolls.cloned() }
+}
+
+/// What the log has to say of tokens that were taken over: its Secret may be lost, and the proof with it.
+fn adopted(cx: &Context<'_>) -> BTreeSet<TokenId> {
+    let seen = cx.seen;
+    let is_left = |id: &&TokenId| {
+        seen.status.names(id) || seen.account.snapshot.is_none_or(|snapshot| snapshot.get(id).is_some())
+    };
+    let own = seen.own_tokens().filter(|listed| seen.attempt_of(listed).is_none()).map(|listed| &listed.token.id);
+    seen.adopted.iter().filter(is_left).chain(own).cloned().collect()
 }

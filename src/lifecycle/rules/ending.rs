@@ -11,7 +11,7 @@ use crate::datafast::TokenId;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Action, Decision, Requeue, RevokeCause};
 use crate::lifecycle::marker::Nonce;
-use crate::lifecycle::observed::{Availability, SecretFacts, SecretOwner, SecretView};
+use crate::lifecycle::observed::{Availability, SecretFacts, SecretView};
 use crate::lifecycle::secret_state::SecretState;
 use crate::lifecycle::verdict::Reason;
 
@@ -50,7 +50,7 @@ fn unconfirmed(cx: &Context<'_>) -> Option<Decision> {
 }
 
 fn revoke_all(cx: &Context<'_>) -> Decision {
-    let is_ours = |facts: &SecretFacts| facts.owner == SecretOwner::This;
+    let is_ours = |facts: &SecretFacts| cx.seen.is_own(facts);
     let remains = tokens(cx, cx.retains());
     let unresolved = unresolved(cx);
     if cx.desired.abandon || remains.is_none() && unresolved.is_none() {
@@ -149,9 +149,10 @@ fn tokens(cx: &Context<'_>, retain: bool) -> Option<Remains> {
     let seen = cx.seen;
     let pending = seen.local.pending.as_ref().map(|pending| pending.token_id.clone());
     let listed = seen.own_tokens().map(|listed| listed.token.id.clone());
-    let named = seen.status.token_id.iter().chain(&seen.status.retiring).filter(|id| !is_gone(cx, id)).cloned();
+    let named = seen.status.token_id.iter().chain(&seen.status.retiring);
+    let named = named.filter(|id| seen.may_revoke_named(id) && !is_gone(cx, id)).cloned();
     let hidden = match &cx.secret_state {
-        SecretState::Hidden(id) => Some((*id).clone()),
+        SecretState::Hidden(id) if !seen.taken.contains_key(id) => Some((*id).clone()),
         _ => None,
     };
     let to_go =

@@ -5,6 +5,7 @@ pub(super) mod delivery;
 pub(super) mod ending;
 pub(super) mod finalizer;
 pub(super) mod issuing;
+mod rewriting;
 pub(super) mod secret;
 pub(super) mod standing;
 pub(super) mod superseded;

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::finalizer;
 use super::issuing::waiting;
+use super::rewriting::rewrite;
 use crate::datafast::TokenId;
 use crate::lifecycle::context::{Context, desired_scope_fits};
 use crate::lifecycle::decision::{Action, Decision, Requeue};
@@ -49,9 +50,7 @@ pub(in crate::lifecycle) fn foreign_secret(cx: &Context<'_>) -> Option<Decision>
 
 pub(in crate::lifecycle) fn conflict(cx: &Context<'_>, why: &str) -> String {
     let name = cx.seen.names.secret;
-    format!(
-        "Secret {name:?} exists and is left as it is, for {why}. Delete or rename that Secret, or create this resource with another spec.secret.name"
-    )
+    format!("Secret {name:?} exists and is left as it is, for {why}")
 }
 
 /// Secrets that are not ours are not watched; a reconcile now and then finds one gone.
@@ -61,11 +60,19 @@ pub(in crate::lifecycle) fn later_again(cx: &Context<'_>) -> Timestamp {
 
 pub(in crate::lifecycle) fn adoption(cx: &Context<'_>) -> Option<Decision> {
     let SecretState::Unproven(listed) = &cx.secret_state else { return None };
+    if !cx.seen.sees_all {
+        let message = format!(
+            "Whose the token of Secret {:?} is can be told once the operator has seen the resources of all namespaces that it watches",
+            cx.seen.names.secret
+        );
+        let again = cx.now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        return cx.wait(cx.at_work(), message, Requeue::at(again));
+    }
     if !cx.seen.has_finalizer {
         return finalizer::first(cx);
     }
     if cx.seen.proven(&listed.token.id) {
-        return cx.act(Action::Rewrite { record: wanted_record(cx, listed)? });
+        return rewrite(cx, listed, &wanted_record(cx, listed)?);
     }
     prove(cx, &listed.token.id)
 }
@@ -104,15 +111,8 @@ pub(in crate::lifecycle) fn drift(cx: &Context<'_>) -> Option<Decision> {
         return None;
     };
     let record = wanted_record(cx, listed)?;
-    if !facts.drifted && record == facts.record {
+    if facts.drift.differs.is_empty() && record == facts.record {
         return None;
     }
-    match cx.seen.local.rewrite.as_ref().filter(|refused| cx.now < refused.retry_at) {
-        Some(refused) => {
-            let message =
-                format!("Secret {:?} could not be brought up to date: {}", cx.seen.names.secret, refused.message);
-            cx.wait(Reason::SecretWriteRefused, message, Requeue::at(refused.retry_at))
-        }
-        None => cx.act(Action::Rewrite { record }),
-    }
+    rewrite(cx, listed, &record)
 }

@@ -64,7 +64,7 @@ fn before_an_account_has_connected_nothing_is_done_and_nothing_is_said() {
 fn a_closed_account_still_gets_its_secrets_repaired() {
     for (availability, _) in gates() {
         let mut scene = Scene::in_sync().change(|s| s.availability = availability);
-        scene.secret().drifted = true;
+        scene.secret().drift = drift();
         assert!(matches!(scene.action(), Action::Rewrite { .. }));
     }
 }

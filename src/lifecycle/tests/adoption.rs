@@ -31,7 +31,7 @@ fn an_import_is_claimed_then_proven_then_taken_over() {
         record: scene.writes_secret(),
         key: Some(key(7)),
         flaw: None,
-        drifted: false,
+        drift: Default::default(),
     };
     scene.says(Reason::Issued, true, "dft_007");
     scene.status.token_id = Some(id(7));

@@ -287,7 +287,7 @@ fn nothing_is_issued_adopted_proved_rotated_or_rewritten_against_the_rules() {
         ("import", Scene::import().change(|s| s.has_finalizer = true)),
         ("import, proven", Scene::import().change(|s| (s.has_finalizer, s.local.proof) = (true, Some(proof(7, true))))),
         ("restored", Scene::restored()),
-        ("drifted", Scene::in_sync().change(|s| s.secret().drifted = true)),
+        ("drifted", Scene::in_sync().change(|s| s.secret().drift = drift())),
     ];
     for (name, scene) in scenes {
         let mut scene = scene;

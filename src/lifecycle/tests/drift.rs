@@ -1,6 +1,7 @@
 //! What has settled stays as it is; what drifted is written again; a token is issued anew only for another scope.
 
 use crate::lifecycle::decision::Action;
+use crate::lifecycle::observed::Drift;
 use crate::lifecycle::record::Cause;
 use crate::lifecycle::verdict::Reason;
 
@@ -8,11 +9,11 @@ use super::scenes::*;
 
 fn rewrites(scene: &Scene) {
     let record = match scene.action() {
-        Action::Rewrite { record } => record,
+        Action::Rewrite { record, .. } => record,
         other => panic!("{other:?} is no rewrite"),
     };
     assert_eq!(record, secret(1, ago(A_DAY)).record, "the record is as it was before somebody edited it");
-    scene.clone().change(|s| s.secret().record = record).change(|s| s.secret().drifted = false).says(
+    scene.clone().change(|s| s.secret().record = record).change(|s| s.secret().drift = Drift::default()).says(
         Reason::Issued,
         true,
         "",
@@ -33,7 +34,7 @@ fn a_settled_token_without_the_finalizer_is_claimed_again() {
 
 #[test]
 fn a_secret_that_differs_from_what_is_asked_for_is_written_again_with_its_own_key() {
-    rewrites(&Scene::in_sync().change(|s| s.secret().drifted = true));
+    rewrites(&Scene::in_sync().change(|s| s.secret().drift = drift()));
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn every_edited_or_dropped_annotation_of_the_record_is_put_right_without_a_new_t
 #[test]
 fn a_refused_rewrite_is_tried_again_later_and_the_token_stays_ready() {
     let mut scene = Scene::in_sync();
-    scene.secret().drifted = true;
+    scene.secret().drift = drift();
     scene.local.rewrite = Some(refused(later(1)));
     scene.says(Reason::SecretWriteRefused, true, "exceeded quota");
     assert_eq!(scene.rests().requeue.at, Some(later(1)));

@@ -158,7 +158,7 @@ fn what_can_not_be_read_is_left_as_it_is_and_said() {
         Scene::replaced(61),
         Scene::secret_deleted(),
         Scene::in_sync().change(|s| s.desired.expiry = Some(expired())),
-        Scene::in_sync().change(|s| s.secret().drifted = true),
+        Scene::in_sync().change(|s| s.secret().drift = drift()),
     ] {
         let scene = scene.change(|s| s.desired.unreadable = Some(unreadable(false)));
         let verdict = scene.says(Reason::Rejected, false, "can't read spec.permissions[1] (\"heatmaps:read\")");

@@ -13,7 +13,7 @@ use crate::lifecycle::verdict::Reason;
 use super::scenes::*;
 
 fn record(cause: Cause) -> Action {
-    Action::Record { again: None, at: now(), cause, keep: Vec::new(), rolls: None }
+    Action::Record { again: None, at: now(), cause, keep: Vec::new(), adopted: Default::default(), rolls: None }
 }
 
 fn unsent(scene: &mut Scene) -> &mut Preflight {
@@ -80,7 +80,14 @@ fn an_attempt_that_came_too_late_is_recorded_again_ahead_of_its_time_by_what_tha
     scene.happens(Event::Recorded { attempt: attempt(1, now(), Cause::New), took, horizon: HORIZON });
     assert_eq!(
         scene.action(),
-        Action::Record { again: Some(nonce(1)), at: at + HORIZON, cause: Cause::New, keep: Vec::new(), rolls: None },
+        Action::Record {
+            again: Some(nonce(1)),
+            at: at + HORIZON,
+            cause: Cause::New,
+            keep: Vec::new(),
+            adopted: Default::default(),
+            rolls: None
+        },
         "by a horizon at most"
     );
     scene.log.0[0].at = at + HORIZON;

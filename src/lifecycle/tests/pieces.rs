@@ -11,9 +11,9 @@ use crate::datafast::{RawKey, Token, TokenId};
 use crate::lifecycle::decision::{Action, RevokeCause};
 use crate::lifecycle::desired::{Expiry, Unreadable};
 use crate::lifecycle::event::Order;
-use crate::lifecycle::local::{PendingKey, Preflight, Proof, Refused, Unsent, Watched};
+use crate::lifecycle::local::{Asked, PendingKey, Preflight, Proof, Refused, Unsent, Watched};
 use crate::lifecycle::marker::{ClusterId, Marker, Nonce, OwnerId};
-use crate::lifecycle::observed::{SecretFacts, SecretOwner};
+use crate::lifecycle::observed::{Drift, SecretFacts, SecretOwner, StatusRecord};
 use crate::lifecycle::record::{Attempt, Cause, Previous, Request, Requests, Scope, SecretRecord};
 use crate::lifecycle::snapshot::Snapshot;
 
@@ -82,6 +82,9 @@ pub(super) fn victim() -> OwnerId {
     OwnerId::of("another resource")
 }
 
+/// The resource that has a token of others.
+pub(super) const HOLDER: &str = "DataFastAccessToken team-a/agent";
+
 /// A token made by hand in DataFast's own interface.
 pub(super) fn unmarked(n: u8) -> Token {
     Token {
@@ -129,7 +132,28 @@ pub(super) fn secret(n: u8, issued_at: Timestamp) -> SecretFacts {
         request: None,
         answered: Requests::default(),
     };
-    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), flaw: None, drifted: false }
+    SecretFacts { owner: SecretOwner::This, record, key: Some(key(n)), flaw: None, drift: Drift::default() }
+}
+
+/// Something in the Secret is not as it is asked for.
+pub(super) fn drift() -> Drift {
+    Drift { differs: vec!["label \"team\"".into()], last_writer: Some("fighter".into()), ..Drift::default() }
+}
+
+/// What is asked of the Secret of token `n`, which is the resource's own.
+pub(super) fn asked(n: u8) -> Asked {
+    Asked {
+        template: String::new(),
+        token_id: id(n),
+        display_key: key(n).mask(),
+        spec_hash: scope().hash(),
+        takes_over: false,
+    }
+}
+
+/// That token `n` was made by this resource, in status.
+pub(super) fn status_of(n: u8) -> StatusRecord {
+    StatusRecord { attempt: Some(nonce(n)), marked: Some(me()), ..StatusRecord::default() }
 }
 
 /// Two lists that show the same, the last one begun at `begun`.

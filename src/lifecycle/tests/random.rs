@@ -14,7 +14,7 @@ use proptest::test_runner::Config;
 use crate::datafast::{Token, TokenId};
 use crate::lifecycle::desired::{Desired, Expiry, Rotation};
 use crate::lifecycle::local::Proof;
-use crate::lifecycle::observed::{SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::lifecycle::observed::{Drift, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, SecretRecord};
 
 use super::scenes::*;
@@ -42,15 +42,40 @@ pub(super) fn number(id: &TokenId) -> u8 {
 /// Whether a token is this resource's to revoke, by the rules of design.md, told without the code under test.
 pub(super) fn is_own(scene: &Scene, id: &TokenId) -> bool {
     let proven = |proof: &Proof| {
-        let holds = matches!(&scene.secret, SecretView::Present(SecretFacts { key: Some(key), owner, .. })
-            if key.fingerprint(id.as_str()) == proof.key_sha256 && !matches!(owner, SecretOwner::Other(_)));
+        let holds = matches!(&scene.secret, SecretView::Present(SecretFacts { key: Some(key), .. })
+            if key.fingerprint(id.as_str()) == proof.key_sha256 && !is_anothers(scene));
         proof.proven && proof.token_id == *id && holds && !scene.taken.contains(id)
     };
+    let is_listed = scene.snapshot.as_ref().is_some_and(|snapshot| snapshot.get(id).is_some());
+    // No list tells the name of a former one that it lacks.
+    let is_unlisted = !is_listed && (scene.status.marked == Some(me()) || scene.status.retiring.contains(id));
+    let by_status = scene.status.names(id) && !scene.taken.contains(id) && (is_unlisted || is_adopted(scene, id));
     MINE.contains(&number(id))
         || number(id) >= UNSENT.start
-        || scene.status.token_id.as_ref() == Some(id)
-        || scene.status.retiring.contains(id)
+        || by_status
         || scene.local.proof.as_ref().is_some_and(proven)
+}
+
+/// Whether the record says that this resource has taken a token over: its log, or a Secret that names its uid.
+fn is_adopted(scene: &Scene, id: &TokenId) -> bool {
+    let in_secret = match &scene.secret {
+        SecretView::Present(SecretFacts { owner: SecretOwner::This | SecretOwner::Namesake, record, .. }) => {
+            record.token_id.as_ref() == Some(id) || record.previous.iter().any(|p| p.token == id.as_str())
+        }
+        _ => false,
+    };
+    in_secret || scene.adopted.contains(id)
+}
+
+/// Whether the Secret is another resource's.
+pub(super) fn is_anothers(scene: &Scene) -> bool {
+    match &scene.secret {
+        SecretView::Present(SecretFacts { owner: SecretOwner::Former | SecretOwner::Namesake, record, .. }) => {
+            record.token_id.as_ref().is_some_and(|id| scene.taken.contains(id))
+        }
+        SecretView::Present(facts) => !matches!(facts.owner, SecretOwner::This | SecretOwner::Nobody),
+        SecretView::Missing => false,
+    }
 }
 
 pub(super) fn token_of_any(n: u8) -> Token {
@@ -140,14 +165,21 @@ pub(super) fn record(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
 
 fn secrets(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = SecretView> {
     let owner = prop_oneof![
-        4 => Just(SecretOwner::This),
-        2 => Just(SecretOwner::Nobody),
+        8 => Just(SecretOwner::This),
+        4 => Just(SecretOwner::Nobody),
+        2 => Just(SecretOwner::Former),
+        2 => Just(SecretOwner::Namesake),
         1 => Just(SecretOwner::Other("DataFastAccessToken/other".into())),
+        1 => Just(SecretOwner::Copy { of: "DataFastAccessToken elsewhere/agent".into() }),
+        1 => Just(SecretOwner::Gone("DataFastAccessToken/other".into())),
     ];
     let keys =
         prop_oneof![5 => ALL.prop_map(|n| Some(key(n))), 1 => ALL.prop_map(|n| Some(lookalike(n))), 1 => Just(None)];
-    let edited = (owner.clone(), record(time.clone()), keys, any::<bool>())
-        .prop_map(|(owner, record, key, drifted)| SecretFacts { owner, record, key, flaw: None, drifted });
+    let edited =
+        (owner.clone(), record(time.clone()), keys, any::<bool>()).prop_map(|(owner, record, key, drifted)| {
+            let drift = if drifted { drift() } else { Drift::default() };
+            SecretFacts { owner, record, key, flaw: None, drift }
+        });
     // A record in order, but for what a tenant then sets.
     let in_order =
         (ALL, owner, time, any::<bool>(), any::<bool>()).prop_map(|(n, owner, at, drop_attempt, drop_key)| {
@@ -196,12 +228,19 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     )
 }
 
-/// Status can name only tokens of this resource: by its marker, or imported by hand.
+/// The operator has status name only tokens of this resource: by its marker, or imported by hand. But a status may have been
+/// restored beside the original, and name any.
 fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = StatusRecord> {
-    let own = prop_oneof![3 => MINE, 1 => Just(7_u8)];
+    let own = prop_oneof![9 => MINE, 3 => Just(7_u8), 1 => VICTIMS, 1 => BY_HAND];
+    let maker = |n: u8| match n {
+        n if MINE.contains(&n) => Some(me()),
+        n if VICTIMS.contains(&n) => Some(victim()),
+        _ => None,
+    };
     let retiring = prop::collection::btree_map(own.clone(), of(time.clone()), 0..3);
     (of(own), retiring, any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
-        |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
+        move |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
+            marked: n.and_then(maker),
             waiting_since,
             issued_at,
             revoke_after: retiring.iter().filter_map(|(n, until)| Some((id(*n), (*until)?))).collect(),
@@ -220,9 +259,12 @@ pub(super) fn scene(time: impl Strategy<Value = Timestamp> + Clone + 'static) ->
     let record = (secrets(time.clone()).boxed(), log(time.clone()).boxed(), statuses(time.clone()).boxed());
     let wanted = (desired(time.clone()).boxed(), prop::bool::weighted(0.8));
     let surroundings = surroundings::surroundings(time.clone()).boxed();
-    (wanted, record, surroundings, memory::locals(time.clone()).boxed(), time).prop_map(
-        |((desired, has_finalizer), (secret, log, status), surroundings, local, now)| {
-            let scene = Scene { desired, has_finalizer, log, status, secret, local, now, ..Scene::new() };
+    // By the log, which its user can edit: mostly it says what is the case.
+    let adopted =
+        prop_oneof![4 => Just([id(7)].into()), 1 => prop::collection::btree_set(ALL.prop_map(id), 0..3)].boxed();
+    (wanted, record, surroundings, (memory::locals(time.clone()).boxed(), adopted), time).prop_map(
+        |((desired, has_finalizer), (secret, log, status), surroundings, (local, adopted), now)| {
+            let scene = Scene { desired, has_finalizer, log, status, secret, local, adopted, now, ..Scene::new() };
             surroundings.around(Scene {
                 taken: VICTIMS.chain(BY_HAND.filter(|n| n % 2 == 0)).map(id).collect(),
                 horizon: HORIZON,

@@ -41,6 +41,8 @@ pub(super) struct Scene {
     pub(super) standing: Standing,
     pub(super) local: Local,
     pub(super) taken: BTreeSet<TokenId>,
+    pub(super) sees_all: bool,
+    pub(super) adopted: BTreeSet<TokenId>,
     pub(super) horizon: SignedDuration,
     pub(super) now: Timestamp,
 }
@@ -88,6 +90,8 @@ impl Scene {
             standing: Standing::default(),
             local: Local::default(),
             taken: BTreeSet::new(),
+            sees_all: true,
+            adopted: BTreeSet::new(),
             horizon: HORIZON,
             now: now(),
         }
@@ -116,8 +120,7 @@ impl Scene {
     pub(super) fn in_sync() -> Self {
         let mut scene = Self::new().with_attempts(&[(1, A_DAY)]).listing(&[token(1)]);
         scene.secret = SecretView::Present(secret(1, ago(A_DAY)));
-        scene.status =
-            StatusRecord { token_id: Some(id(1)), attempt: Some(nonce(1)), ready: true, ..StatusRecord::default() };
+        scene.status = StatusRecord { token_id: Some(id(1)), ready: true, ..status_of(1) };
         scene
     }
 
@@ -149,7 +152,7 @@ impl Scene {
     pub(super) fn import() -> Self {
         let mut scene = Self::new().listing(&[unmarked(7)]);
         let record = SecretRecord { token_id: Some(id(7)), ..SecretRecord::default() };
-        let facts = SecretFacts { owner: SecretOwner::Nobody, record, key: Some(key(7)), flaw: None, drifted: true };
+        let facts = SecretFacts { owner: SecretOwner::Nobody, record, key: Some(key(7)), flaw: None, drift: drift() };
         scene.secret = SecretView::Present(facts);
         scene
     }
@@ -206,7 +209,13 @@ impl Scene {
 
     pub(super) fn observe<R>(&self, f: impl FnOnce(&Observed<'_>) -> R) -> R {
         f(&Observed {
-            names: Names { secret: "agent", key: "token", account: "default", website: self.website },
+            names: Names {
+                owner: "DataFastAccessToken/agent",
+                secret: "agent",
+                key: "token",
+                account: "default",
+                website: self.website,
+            },
             owner: me(),
             has_finalizer: self.has_finalizer,
             log: self.log.clone(),
@@ -221,7 +230,9 @@ impl Scene {
                 standing: self.standing,
             },
             local: &self.local,
-            taken: self.taken.clone(),
+            taken: self.taken.iter().map(|id| (id.clone(), HOLDER.to_owned())).collect(),
+            sees_all: self.sees_all,
+            adopted: self.adopted.clone(),
             horizon: self.horizon,
         })
     }
@@ -286,7 +297,7 @@ impl Scene {
     /// The record in the Secret that is about to be written.
     pub(super) fn writes_secret(&self) -> SecretRecord {
         match self.action() {
-            Action::Swap { record } | Action::Rewrite { record } => record,
+            Action::Swap { record } | Action::Rewrite { record, .. } => record,
             other => panic!("{other:?} writes no Secret"),
         }
     }

@@ -12,7 +12,7 @@ use crate::lifecycle::event::{Answer, Event, Now, Order};
 use crate::lifecycle::facts::{Mirror, facts};
 use crate::lifecycle::local::Local;
 use crate::lifecycle::marker::Nonce;
-use crate::lifecycle::observed::{Availability, SecretFacts, SecretOwner, SecretView, StatusRecord};
+use crate::lifecycle::observed::{Availability, Drift, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::lifecycle::record::{Attempt, Cause, SecretRecord};
 use crate::lifecycle::snapshot::Snapshot;
 use crate::lifecycle::verdict::{Reason, Verdict};
@@ -223,10 +223,14 @@ impl Simulator {
         let scene = &self.scene;
         let status = scene.observe(|seen| {
             let facts = facts(&scene.desired, seen, scene.now);
-            let (token_id, attempt) = match facts.token {
-                Mirror::Is(listed) => (Some(listed.token.id.clone()), seen.attempt_of(listed).cloned()),
-                Mirror::Keep => (scene.status.token_id.clone(), scene.status.attempt.clone()),
-                Mirror::Nothing => (None, None),
+            let before = scene.status.clone();
+            let (token_id, attempt, marked) = match facts.token {
+                Mirror::Is(listed) => {
+                    let marked = listed.marker.as_ref().map(|marker| marker.owner.clone());
+                    (Some(listed.token.id.clone()), seen.attempt_of(listed).cloned(), marked)
+                }
+                Mirror::Keep => (before.token_id, before.attempt, before.marked),
+                Mirror::Nothing => (None, None, None),
             };
             let whole_seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap();
             let shown = facts.retiring.as_ref().map(|all| {
@@ -238,6 +242,7 @@ impl Simulator {
             StatusRecord {
                 token_id,
                 attempt,
+                marked,
                 retiring,
                 revoke_after,
                 ready,
@@ -273,7 +278,8 @@ impl Simulator {
                 self.kubernetes(1);
                 self.apply(Event::FinalizerAdded);
             }
-            Action::Record { again, at, cause, keep, rolls } => {
+            Action::Record { again, at, cause, keep, adopted, rolls } => {
+                self.scene.adopted = adopted;
                 let nonce = again.unwrap_or_else(|| nonce(self.next));
                 self.next += 1;
                 let requests = self.scene.desired.requests.clone();
@@ -293,9 +299,10 @@ impl Simulator {
                 self.swapped = Some(self.scene.now);
                 self.apply(Event::SecretWritten);
             }
-            Action::Rewrite { record } => {
+            Action::Rewrite { record, asked, adopts } => {
+                self.scene.adopted.extend(adopts);
                 self.write(record, false);
-                self.apply(Event::SecretRewritten { as_written: true });
+                self.apply(Event::SecretRewritten { asked, as_written: true });
             }
             Action::Prove { token_id } => {
                 let key_sha256 = self.scene.secret().key.as_ref().unwrap().fingerprint(token_id.as_str());
@@ -402,7 +409,7 @@ impl Simulator {
         let annotations = record.annotations().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let record = SecretRecord::read(&annotations.collect(), self.scene.now);
         let key = if swap { self.pending_key.clone() } else { self.scene.secret().key.clone() };
-        let facts = SecretFacts { owner: SecretOwner::This, record, key, flaw: None, drifted: false };
+        let facts = SecretFacts { owner: SecretOwner::This, record, key, flaw: None, drift: Drift::default() };
         self.scene.secret = SecretView::Present(facts);
     }
 
@@ -411,6 +418,6 @@ impl Simulator {
         scene.availability = Availability::Open;
         scene.free = Some(10);
         scene.waiting.clear();
-        scene.local = Local { rejected: None, rewrite: None, ..std::mem::take(&mut scene.local) };
+        scene.local = Local { rejected: None, rewrite: None, contest: None, ..std::mem::take(&mut scene.local) };
     }
 }

@@ -168,10 +168,6 @@ fn live(scene: &Scene) -> Option<TokenId> {
     })
 }
 
-fn foreign(scene: &Scene) -> bool {
-    matches!(&scene.secret, SecretView::Present(SecretFacts { owner: SecretOwner::Other(_), .. }))
-}
-
 /// A key that works is not the key of whatever token its Secret names.
 #[test]
 fn another_key_that_works_gives_no_power_over_the_token_that_the_secret_names() {
@@ -192,16 +188,16 @@ proptest! {
         let Some(action) = scene.acts() else { return Ok(()) };
         match action {
             Action::Revoke { token_id, .. } => prop_assert!(random::is_own(&scene, &token_id), "revokes {token_id}"),
-            Action::Rewrite { record } => {
+            Action::Rewrite { record, .. } => {
                 let id = record.token_id.unwrap();
                 prop_assert!(random::is_own(&scene, &id), "takes over {id}");
-                prop_assert!(!foreign(&scene), "writes another's Secret");
+                prop_assert!(!random::is_anothers(&scene), "writes another's Secret");
             }
             // What no list shows is only asked about with the Secret's own key.
             Action::Prove { token_id } if scene.snapshot.as_ref().is_some_and(|s| s.get(&token_id).is_some()) => {
                 prop_assert!(!scene.taken.contains(&token_id), "asks about {token_id}");
             }
-            Action::Swap { .. } | Action::DeleteSecret => prop_assert!(!foreign(&scene), "touches another's Secret"),
+            Action::Swap { .. } | Action::DeleteSecret => prop_assert!(!random::is_anothers(&scene), "touches another's Secret"),
             _ => {}
         }
     }

@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::lifecycle::local::{Late, LateCause, Local, PendingKey, Preflight, Proof, Rejected, Unsent, Watched};
+use crate::lifecycle::local::{
+    Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Rejected, Unsent, Watched,
+};
 
 use super::super::scenes::*;
 use super::{ALL, MINE, UNSENT, requests};
@@ -42,6 +44,11 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
         let key_sha256 = if is_lookalike { lookalike(n).fingerprint(id(n).as_str()) } else { fingerprint(n) };
         Proof { key_sha256, at, ..proof(n, proven && !is_lookalike) }
     });
+    let contest =
+        (ALL, 1..9_u32, time.clone(), any::<(bool, bool)>()).prop_map(|(n, times, at, (as_written, said))| {
+            let said = said.then(|| "it was changed".to_owned());
+            Contest { asked: asked(n), times, at, as_written, said }
+        });
     let denied = prop::collection::btree_map(ALL.prop_map(id), time.clone(), 0..2);
     let watch = (time.clone(), prop_oneof![0..10_000_i64, Just(i64::MAX)]).prop_map(|(first, lasted)| Watched {
         first,
@@ -52,7 +59,11 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
     (
         prop::option::weighted(0.2, holds),
         (of(unsent), prop::option::weighted(0.1, late)),
-        (prop::option::weighted(0.2, refusal.clone()), prop::option::weighted(0.1, refusal)),
+        (
+            prop::option::weighted(0.2, refusal.clone()),
+            prop::option::weighted(0.2, contest),
+            prop::option::weighted(0.1, refusal),
+        ),
         prop::option::weighted(0.2, rejected),
         of(proofs),
         denied,
@@ -62,7 +73,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
             |(
                 pending,
                 (unsent, late),
-                (rewrite, finalizer),
+                (rewrite, contest, finalizer),
                 rejected,
                 proof,
                 denied,
@@ -77,6 +88,7 @@ pub(super) fn locals(time: impl Strategy<Value = Timestamp> + Clone + 'static) -
                     late,
                     unproved: rewrite.clone(),
                     rewrite,
+                    contest,
                     finalizer,
                     rejected,
                     proof,
