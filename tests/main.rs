@@ -24,6 +24,7 @@ mod lost_answers;
 mod manifests;
 mod neighbours;
 mod outage;
+mod policy;
 mod queue;
 mod quiet;
 mod races;

@@ -28,6 +28,7 @@ mod watch;
 
 use resource::Managed;
 pub use run::{Settings, run};
+pub use standing::forbids;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

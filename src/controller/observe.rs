@@ -13,7 +13,7 @@ use super::resource::Managed;
 use super::secret::Recipe;
 use super::{Context, status};
 use crate::account::View;
-use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
+use crate::api::{DeletionPolicy, KeyResource, WebsiteId, WhenFull, names};
 use crate::datafast::{Flaw, RawKey, Token, TokenId};
 use crate::lifecycle::allow::Standing;
 use crate::lifecycle::desired::{Desired, Expiry, Rotation};
@@ -27,11 +27,7 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
     let terms = resource.terms();
     let abandon = resource.annotations().get(names::ABANDON).is_some_and(|value| value == "true");
     Desired {
-        scope: Scope {
-            token_name: resource.token_name(),
-            permissions: terms.permissions.iter().map(ToString::to_string).collect(),
-            website_ids: terms.website_ids.iter().map(ToString::to_string).collect(),
-        },
+        scope: scope(resource),
         rotation: Rotation {
             every: resource.rotation_every().map(signed),
             overlap: signed(resource.overlap()),
@@ -49,6 +45,16 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
         suspended: terms.suspend,
         deleting: resource.is_deleted(),
         abandon,
+    }
+}
+
+/// What its token is to be able to do.
+pub(super) fn scope(resource: &dyn KeyResource) -> Scope {
+    let terms = resource.terms();
+    Scope {
+        token_name: resource.token_name(),
+        permissions: terms.permissions.iter().map(ToString::to_string).collect(),
+        website_ids: terms.website_ids.iter().map(ToString::to_string).collect(),
     }
 }
 
