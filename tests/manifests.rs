@@ -156,9 +156,10 @@ async fn the_operator_prints_the_definitions_that_are_installed() {
 async fn resources_are_found_by_account_secret_and_id() {
     for (kind, short, id) in [(Subject::AccessToken, "dft", "tokenId"), (Subject::WebsiteKey, "dfk", "keyId")] {
         let w = World::of(kind).await;
-        w.apply("agent", json!({ "secret": { "name": "agent-key" } })).await;
-        w.apply("other", json!({})).await;
-        let mut of_default = w.manifest("of-default", json!({ "suspend": true }));
+        let permissions = json!(["analytics:read"]);
+        w.apply("agent", json!({ "permissions": permissions, "secret": { "name": "agent-key" } })).await;
+        w.apply("other", json!({ "permissions": permissions })).await;
+        let mut of_default = w.manifest("of-default", json!({ "permissions": permissions }));
         of_default["spec"].as_object_mut().unwrap().remove("accountRef");
         apply(&w.objects(), "of-default", &of_default).await;
         let found = async |selector: &str| {
