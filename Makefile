@@ -50,7 +50,7 @@ lint: $(deny) chart ## Formatting, clippy, licences and sources of dependencies,
 
 .PHONY: manifests
 manifests: tools ## Write crds/*.yaml, deploy/install.yaml and what else is generated in deploy/ anew
-	cargo run -- crds --output-dir crds
+	cargo run -- crds --output-dir crds --schema-dir deploy/schemas
 	tests/packaging/generate
 	$(is_released) || install -D --mode=644 --target-directory=tests/fixtures/releases/$(version)/crds crds/*.yaml
 
@@ -87,7 +87,7 @@ control-plane: ## etcd, the Kubernetes API server and kubectl, built from source
 	@tests/control-plane/build
 
 .PHONY: tools
-tools: ## Helm, promtool and lua, which check the chart: 2 minutes the first time
+tools: ## Helm, kubeconform, promtool and lua, which check the chart: 2 minutes the first time
 	@tests/tools/build
 
 $(target)/tools/bin/cargo-deny:

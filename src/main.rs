@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
-use datafast_operator::api::{crds, names};
+use datafast_operator::api::{crds, names, schemas};
 use datafast_operator::clock::SystemClock;
 use datafast_operator::controller::{self, Settings};
 use datafast_operator::leader::{Candidate, Leadership};
@@ -37,6 +37,9 @@ enum Command {
         /// Write one file for each of them into this directory instead.
         #[arg(long, value_name = "DIR")]
         output_dir: Option<PathBuf>,
+        /// Write them as JSON schemas into this directory, for editors and kubeconform.
+        #[arg(long, value_name = "DIR")]
+        schema_dir: Option<PathBuf>,
     },
 }
 
@@ -113,7 +116,7 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Crds { output_dir } => write_crds(output_dir),
+        Command::Crds { output_dir, schema_dir } => write_crds(output_dir, schema_dir),
         Command::Run(run) => start(*run),
     };
     match outcome {
@@ -127,18 +130,16 @@ fn main() -> ExitCode {
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-fn write_crds(directory: Option<PathBuf>) -> Outcome {
-    match directory {
-        Some(directory) => {
-            std::fs::create_dir_all(&directory)?;
-            for (file, yaml) in crds() {
-                std::fs::write(directory.join(file), yaml)?;
-            }
-        }
-        None => {
-            let documents: Vec<String> = crds().into_iter().map(|(_, yaml)| yaml).collect();
-            std::io::stdout().write_all(documents.join("---\n").as_bytes())?;
-        }
+fn write_crds(output_dir: Option<PathBuf>, schema_dir: Option<PathBuf>) -> Outcome {
+    if output_dir.is_none() && schema_dir.is_none() {
+        let documents: Vec<String> = crds().into_iter().map(|(_, yaml)| yaml).collect();
+        std::io::stdout().write_all(documents.join("---\n").as_bytes())?;
+    }
+    let definitions = output_dir.into_iter().flat_map(|dir| crds().into_iter().map(move |it| (dir.join(it.0), it.1)));
+    let schemas = schema_dir.into_iter().flat_map(|dir| schemas().into_iter().map(move |it| (dir.join(it.0), it.1)));
+    for (path, text) in definitions.chain(schemas) {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(path, text)?;
     }
     Ok(())
 }

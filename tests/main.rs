@@ -29,6 +29,7 @@ mod manifests;
 mod neighbours;
 mod outage;
 mod outcomes;
+mod policy;
 mod queue;
 mod quiet;
 mod races;

@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, binary};
+use crate::world::{Subject, World, apply, binary};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -148,5 +148,33 @@ async fn the_operator_prints_the_definitions_that_are_installed() {
         let [installed] = <[_; 1]>::try_from(parse_yaml(&read(&file)).unwrap()).unwrap();
         let value = |object: &DynamicObject| -> Value { serde_json::to_value(object).unwrap() };
         assert_eq!(value(&definition), value(&installed), "{file}");
+    }
+}
+
+/// As a field selector has it, what is left out is the empty value, and never the default.
+#[tokio::test]
+async fn resources_are_found_by_account_secret_and_id() {
+    for (kind, short, id) in [(Subject::AccessToken, "dft", "tokenId"), (Subject::WebsiteKey, "dfk", "keyId")] {
+        let w = World::of(kind).await;
+        let permissions = json!(["analytics:read"]);
+        w.apply("agent", json!({ "permissions": permissions, "secret": { "name": "agent-key" } })).await;
+        w.apply("other", json!({ "permissions": permissions })).await;
+        let mut of_default = w.manifest("of-default", json!({ "permissions": permissions }));
+        of_default["spec"].as_object_mut().unwrap().remove("accountRef");
+        apply(&w.objects(), "of-default", &of_default).await;
+        let found = async |selector: &str| {
+            let args = ["get", short, "--namespace", &w.namespace, "--output", "name", "--field-selector", selector];
+            let output = w.cluster.kubectl(&args).await.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let names = String::from_utf8(output.stdout).unwrap();
+            names.lines().map(|line| line.rsplit_once('/').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        let issued = w.issued("agent").await;
+        w.issued("other").await;
+        assert_eq!(found("status.secretName=agent-key").await, ["agent"]);
+        assert_eq!(found(&format!("status.{id}={}", issued.token.id)).await, ["agent"]);
+        assert_eq!(found(&format!("spec.accountRef.name={}", w.name)).await, ["agent", "other"]);
+        assert_eq!(found("spec.accountRef.name=").await, ["of-default"]);
+        assert!(found("spec.accountRef.name=default").await.is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod key_resource;
 pub mod names;
 mod permission;
 mod rules;
+mod schemas;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use account::{
 pub use crds::{crds, definitions};
 pub use key_resource::{KeyResource, KeyStatus, TOKEN_NAME_MAX, Terms};
 pub use permission::{Permission, UnknownPermission};
+pub use schemas::schemas;
 pub use shared::{
     AccountRef, DeletionPolicy, Retiring, RolloutKind, RolloutTarget, Rotation, SecretTemplate, WhenFull,
 };

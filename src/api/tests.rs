@@ -235,6 +235,27 @@ fn crds_on_disk_are_current() {
         assert_eq!(file, format!("{}.yaml", crd.metadata.name.unwrap()));
         assert!(read(&format!("crds/{file}")) == yaml, "crds/{file} is stale: run `make manifests`");
     }
+    for (file, json) in super::schemas() {
+        assert!(
+            read(&format!("deploy/schemas/{file}")) == json,
+            "deploy/schemas/{file} is stale: run `make manifests`"
+        );
+    }
+}
+
+/// It is YAML in YAML, which no other check reads.
+#[test]
+fn argo_cd_reads_each_action_as_it_is_in_its_file() {
+    let config: Value = serde_yaml::from_str(&read("deploy/argocd/argocd-cm.yaml")).unwrap();
+    for kind in ["DataFastAccessToken", "DataFastWebsiteKey"] {
+        let name = format!("resource.customizations.actions.datafa.st_{kind}");
+        let actions: Value = serde_yaml::from_str(config["data"][name].as_str().unwrap()).unwrap();
+        let file = |name: &str| json!(read(&format!("deploy/argocd/actions/{name}.lua")));
+        assert_eq!(actions["discovery.lua"], file("discovery"));
+        let defined = ["rotate", "revoke-now", "suspend", "resume"];
+        let defined = defined.map(|name| json!({ "name": name, "action.lua": file(name) }));
+        assert_eq!(actions["definitions"], json!(defined));
+    }
 }
 
 #[test]

@@ -31,6 +31,9 @@ use super::{
     doc = "An access token of DataFast: issued, kept in a Secret, replaced when asked for, revoked at the end.",
     validation = rules::account_is_immutable(),
     validation = rules::secret_name_is_immutable(),
+    selectable = ".spec.accountRef.name",
+    selectable = ".status.secretName",
+    selectable = ".status.tokenId",
     printcolumn(
         name = "Ready",
         type_ = "string",

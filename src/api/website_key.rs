@@ -35,6 +35,9 @@ use super::{
     validation = rules::account_is_immutable(),
     validation = rules::secret_name_is_immutable(),
     validation = rules::website_is_immutable(),
+    selectable = ".spec.accountRef.name",
+    selectable = ".status.secretName",
+    selectable = ".status.keyId",
     printcolumn(
         name = "Ready",
         type_ = "string",

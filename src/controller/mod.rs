@@ -33,6 +33,7 @@ mod watch;
 use lenient::Lenient;
 use resource::Managed;
 pub use run::{Settings, run};
+pub use standing::forbids;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

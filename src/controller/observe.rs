@@ -14,7 +14,7 @@ use super::secret::Recipe;
 use super::secret_owner::{holders, owner_of};
 use super::{Context, status};
 use crate::account::View;
-use crate::api::{DeletionPolicy, WebsiteId, WhenFull, names};
+use crate::api::{DeletionPolicy, KeyResource, WebsiteId, WhenFull, names};
 use crate::datafast::{Flaw, RawKey, TokenId};
 use crate::lifecycle::adoptions;
 use crate::lifecycle::allow::Standing;
@@ -29,11 +29,7 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
     let terms = resource.terms();
     let abandon = resource.annotations().get(names::ABANDON).is_some_and(|value| value == "true");
     Desired {
-        scope: Scope {
-            token_name: resource.token_name(),
-            permissions: terms.permissions.iter().map(ToString::to_string).collect(),
-            website_ids: terms.website_ids.iter().map(ToString::to_string).collect(),
-        },
+        scope: scope(resource),
         rotation: Rotation {
             every: resource.rotation_every().map(signed),
             overlap: signed(resource.overlap()),
@@ -52,6 +48,16 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
         unreadable: resource.unreadable().cloned(),
         deleting: resource.is_deleted(),
         abandon,
+    }
+}
+
+/// What its token is to be able to do.
+pub(super) fn scope(resource: &dyn KeyResource) -> Scope {
+    let terms = resource.terms();
+    Scope {
+        token_name: resource.token_name(),
+        permissions: terms.permissions.iter().map(ToString::to_string).collect(),
+        website_ids: terms.website_ids.iter().map(ToString::to_string).collect(),
     }
 }
 

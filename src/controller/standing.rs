@@ -10,15 +10,37 @@ use kube::api::Api;
 use kube::core::{Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
 
-use super::observe::{desired, status_record};
+use super::observe::{scope, status_record};
 use super::perform::Work;
 use super::resource::Managed;
 use super::{Context, Doing, Error};
-use crate::api::{DataFastAccount, names};
-use crate::lifecycle::allow::{Allow, Asked, Place, Rank, Standing};
-use crate::lifecycle::desired::Desired;
+use crate::api::{DataFastAccount, DeletionPolicy, KeyResource, names};
+use crate::lifecycle::allow::{Allow, Asked, Forbidden, Place, Rank, Standing};
 use crate::lifecycle::record::{Log, SecretRecord};
 use crate::lock::lock;
+
+/// What an account forbids of what a resource asks for, by the labels of its namespace (none: they are not known); but for
+/// who comes first there.
+pub fn forbids(
+    account: &DataFastAccount,
+    resource: &dyn KeyResource,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<Forbidden> {
+    let selector = account.spec.allow.namespace_selector.clone();
+    let is_outside = selector.is_some_and(|selector| {
+        // What can't be told is not allowed.
+        let selector = Selector::try_from(selector).ok();
+        !selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
+    });
+    forbids_standing(account, resource, is_outside)
+}
+
+fn forbids_standing(account: &DataFastAccount, resource: &dyn KeyResource, is_outside: bool) -> Option<Forbidden> {
+    let scope = scope(resource);
+    let retain = resource.terms().deletion_policy == DeletionPolicy::Retain;
+    let asked = Asked { scope: &scope, is_website_key: is_website_key(resource), retain };
+    super::account::allow(account).forbids(asked, Standing { is_outside, ahead: 0 })
+}
 
 impl Context {
     /// Which namespaces an account is for, where it says so.
@@ -29,16 +51,11 @@ impl Context {
     /// Whether an account allows what a resource asks for, as far as the labels of namespaces have been seen; but for who
     /// comes first.
     pub(super) fn allows(&self, account: &DataFastAccount, resource: &dyn Managed) -> bool {
-        let selector = account.spec.allow.namespace_selector.clone().zip(self.namespaces.as_ref());
-        let is_outside = selector.is_some_and(|(selector, namespaces)| {
-            let namespace = namespaces.get(&ObjectRef::new(resource.namespace()));
-            let selects = |selector: Selector| namespace.is_some_and(|it| selector.matches(it.labels()));
-            !Selector::try_from(selector).is_ok_and(selects)
-        });
-        let standing = Standing { is_outside, ahead: 0 };
-        let Desired { scope, retain, .. } = desired(resource);
-        let asked = Asked { scope: &scope, is_website_key: is_website_key(resource), retain };
-        super::account::allow(account).forbids(asked, standing).is_none()
+        let Some(namespaces) = &self.namespaces else {
+            return forbids_standing(account, resource, false).is_none();
+        };
+        let namespace = namespaces.get(&ObjectRef::new(resource.namespace()));
+        forbids(account, resource, namespace.as_ref().map(|it| it.labels())).is_none()
     }
 
     /// Those of an account's resources for which their namespace's share has no place, by uid.
@@ -100,7 +117,7 @@ fn share(resource: &dyn Managed) -> Share<'_> {
     }
 }
 
-fn is_website_key(resource: &dyn Managed) -> bool {
+fn is_website_key(resource: &dyn KeyResource) -> bool {
     resource.terms().website.is_some()
 }
 

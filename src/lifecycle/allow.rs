@@ -53,6 +53,12 @@ impl Forbidden {
     fn new(remedy: &'static str, why: impl Into<String>) -> Self {
         Self { why: why.into(), remedy }
     }
+
+    /// What the resource's owner reads. The chart's `allowpolicy.yaml` says the same when the resource is applied.
+    pub fn message(&self, account: &str) -> String {
+        let Self { why, remedy } = self;
+        format!("DataFastAccount {account:?} forbids it: {why}. {remedy}, or have the account's owner allow it")
+    }
 }
 
 /// Where a resource stands among those that ask the same account.

@@ -2,7 +2,6 @@
 
 use super::issuing::waiting;
 use super::superseded::{Retirement, retiring};
-use crate::lifecycle::allow::Forbidden;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Decision, Requeue};
 use crate::lifecycle::observed::Availability;
@@ -28,11 +27,7 @@ pub(in crate::lifecycle) fn suspended(cx: &Context<'_>) -> Option<Decision> {
 
 /// What was issued before stays as it is.
 pub(in crate::lifecycle) fn not_allowed(cx: &Context<'_>) -> Option<Decision> {
-    let Forbidden { why, remedy } = cx.forbidden()?;
-    let message = format!(
-        "DataFastAccount {:?} forbids it: {why}. {remedy}, or have the account's owner allow it",
-        cx.seen.names.account
-    );
+    let message = cx.forbidden()?.message(cx.seen.names.account);
     // Not all operators may watch the labels of namespaces.
     let requeue = if cx.seen.account.standing.is_outside { Requeue::next_list() } else { Requeue::default() };
     cx.wait(Reason::NotAllowed, message, requeue.earliest(Requeue::on_account_change()))

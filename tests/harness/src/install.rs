@@ -21,7 +21,8 @@ use crate::{
 /// Where the operator lives.
 pub const OPERATOR_NAMESPACE: &str = "datafast-system";
 
-/// Applies `deploy/install.yaml` but for what would run the operator in the cluster, and waits until the API server serves
+/// Applies `deploy/install.yaml` but for what would run the operator in the cluster, and the policy that would refuse what an
+/// account forbids before the operator can judge it; and waits until the API server serves
 /// the custom resources and knows the operator's rights. Only the first call for a control plane does so; others wait for
 /// it.
 ///
@@ -37,8 +38,10 @@ async fn apply_all(cluster: &ControlPlane) -> Result<()> {
     let file = workspace().join("deploy/install.yaml");
     let yaml = std::fs::read_to_string(&file).context(file.display())?;
     // Tests start the operator themselves: here its pods would wait for a node for ever.
-    let runs = |document: &&str| document.contains("\nkind: Deployment\n");
-    let installed: Vec<_> = yaml.split("\n---\n").filter(|document| !runs(document)).collect();
+    let is_left_out = |document: &&str| {
+        ["Deployment\n", "ValidatingAdmissionPolicy"].iter().any(|kind| document.contains(&format!("\nkind: {kind}")))
+    };
+    let installed: Vec<_> = yaml.split("\n---\n").filter(|document| !is_left_out(document)).collect();
     let applied = apply_yaml(&client, "datafast-install", OPERATOR_NAMESPACE, &installed.join("\n---\n")).await;
     let applied = applied.context(file.display())?;
     let definitions: Vec<_> = applied.iter().filter(|object| is_crd(object)).map(ResourceExt::name_any).collect();

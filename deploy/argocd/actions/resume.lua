@@ -1,0 +1,3 @@
+-- What is due is done.
+obj.spec.suspend = false
+return obj
