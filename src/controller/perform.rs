@@ -255,7 +255,7 @@ impl<'a> Work<'a> {
     async fn delete_secret(&mut self) -> Result<(), Error> {
         let Some(secret) = &self.secret else { return Ok(()) };
         match self.secrets.delete(secret).await {
-            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => self.read_secret().await,
+            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => self.overtaken().await,
             Err(error) => Err(error).doing("Deleting the Secret"),
             Ok(()) => {
                 tracing::info!(secret = self.resource.secret_name(), "deleted the Secret");

@@ -70,7 +70,7 @@ impl Work<'_> {
     }
 
     /// Somebody else was faster: what they made of the Secret is read at once, but once only before a pause.
-    async fn overtaken(&mut self) -> Result<(), Error> {
+    pub(super) async fn overtaken(&mut self) -> Result<(), Error> {
         if std::mem::replace(&mut self.was_overtaken, true) {
             return Err(Error::Conflict("the Secret"));
         }
