@@ -30,7 +30,15 @@ demo: control-plane ## A real API server, DataFast in memory and the operator on
 
 .PHONY: test
 test: control-plane chart-test ## Every test
-	RUST_TEST_THREADS=$(test_threads) cargo test --workspace
+	cargo test --workspace --no-run
+	@# The model checker computes while the end-to-end tests wait.
+	cargo test --test protocol >$(target)/protocol.log 2>&1 & model=$$!; \
+	trap 'kill $$model 2>/dev/null || true' EXIT; \
+	cargo test --workspace --exclude datafast-operator; \
+	cargo test --lib --bins; \
+	RUST_TEST_THREADS=$(test_threads) cargo test --test e2e; \
+	result=0; wait $$model || result=$$?; cat $(target)/protocol.log; exit $$result
+	cargo test --doc
 	$(target)/debug/rights --runs $(target)/harness
 
 .PHONY: test-slow

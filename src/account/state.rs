@@ -15,8 +15,6 @@ use super::{Caller, ResourceRef};
 use crate::datafast::{Client, Collection, Effect, Error};
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
-use crate::lifecycle::queue::{RateWindow, Slots};
-use crate::lifecycle::snapshot::Snapshot;
 
 /// Whether an account's resource and credential are there.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -73,44 +71,6 @@ pub(super) struct Connection {
     /// Tells one credential and base URL from the next, without keeping either.
     pub(super) version: String,
     pub(super) base_url: String,
-}
-
-/// What a resource sees of the account.
-#[derive(Debug)]
-pub struct View {
-    /// Whether calls are possible.
-    pub availability: observed::Availability,
-    /// The tokens.
-    pub snapshot: Option<Arc<Snapshot>>,
-    /// Its slots, as this resource sees them.
-    pub slots: Option<Slots>,
-    /// The rate window, where there is one.
-    pub window: Option<RateWindow>,
-    /// What it allows.
-    pub allow: Option<Arc<Allow>>,
-    /// Another one after each time that those who wait were woken.
-    pub version: u64,
-    /// For `$(BASE_URL)`.
-    pub base_url: Option<String>,
-}
-
-/// What the account resource's status says.
-#[derive(Debug)]
-pub struct Report {
-    /// Whether there is a credential.
-    pub setup: Setup,
-    /// What is wrong with DataFast, and until when calls are held back.
-    pub trouble: Option<(Trouble, Timestamp)>,
-    /// The account's tokens.
-    pub snapshot: Option<Arc<Snapshot>>,
-    /// Its websites' keys.
-    pub keys: Vec<Arc<Snapshot>>,
-    /// How many resources wait for a slot.
-    pub waiting: usize,
-    /// How many tokens went missing in the last list, where there are many.
-    pub missing: Option<usize>,
-    /// DataFast's rate window as last told: its limit, what is left of it, and when it ends.
-    pub rate: Option<(u32, u32, Timestamp)>,
 }
 
 impl Default for State {
@@ -237,33 +197,6 @@ impl State {
         A_MINUTE.saturating_mul(listed) / (calls / 4).max(1)
     }
 
-    pub(super) fn view(&mut self, resource: &ResourceRef, now: Timestamp, steady: Duration) -> View {
-        let allow = self.allow.clone();
-        let base_url = self.connection.as_ref().map(|connection| connection.base_url.clone());
-        self.tick(now);
-        let gate = self.availability(&resource.collection);
-        let window = self.rate_window(resource, now, steady);
-        let pool = self.pool(&resource.collection);
-        View {
-            availability: gate,
-            snapshot: pool.snapshot.clone(),
-            slots: pool.slots(),
-            window,
-            allow,
-            version: pool.version,
-            base_url,
-        }
-    }
-
-    /// The rate window as those see it that are about to begin an attempt.
-    fn rate_window(&mut self, resource: &ResourceRef, now: Timestamp, steady: Duration) -> Option<RateWindow> {
-        let room = self.window.room(Urgency::Issue, steady)?;
-        let others = self.begun.iter().filter(|other| *other != resource).count();
-        let ahead = i64::try_from(self.turns.ahead_of(Urgency::Issue) + others).unwrap_or(i64::MAX);
-        let until = now.checked_add(self.window.opens_in(steady)).unwrap_or(now);
-        Some(RateWindow { room: i64::from(room) - ahead, until, queue: self.rate_queue.in_order() })
-    }
-
     /// Why calls about a collection are held back, and until when.
     pub(super) fn closed(&self, collection: &Collection) -> Option<&(Trouble, Timestamp)> {
         self.gate.closed().or_else(|| self.pools.get(collection)?.gate.closed())
@@ -356,24 +289,6 @@ impl State {
             pool.gate = Gate::new(Call::List.of(collection));
             (pool.learnt, pool.next_list) = (None, None);
             pool.failing.clear();
-        }
-    }
-
-    pub(super) fn report(&self, now: Timestamp, steady: Duration) -> Report {
-        let snapshot = |collection| self.pools.get(collection).and_then(|pool| pool.snapshot.clone());
-        let websites = self.pools.iter().filter(|(collection, _)| **collection != Collection::AccessTokens);
-        let missing: usize = self.pools.values().filter_map(Pool::lacks_many).sum();
-        Report {
-            setup: self.setup.clone(),
-            trouble: self.gate.closed().cloned(),
-            snapshot: snapshot(&Collection::AccessTokens),
-            keys: websites.filter_map(|(_, pool)| pool.snapshot.clone()).collect(),
-            waiting: self.pools.values().map(|pool| pool.queue.len()).sum(),
-            missing: (missing > 0).then_some(missing),
-            rate: self
-                .window
-                .shown(steady)
-                .and_then(|(limit, remaining, ends_in)| Some((limit, remaining, now.checked_add(ends_in).ok()?))),
         }
     }
 }

@@ -8,7 +8,7 @@ mod queue;
 mod websites;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datafast_sandbox::{AccountOptions, Options, Sandbox};
 use tokio::sync::mpsc::UnboundedReceiver;
