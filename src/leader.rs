@@ -77,6 +77,8 @@ pub struct Candidate {
     seen: Option<(Option<String>, Instant)>,
     /// The lease as we wrote it last, unless something went wrong since.
     ours: Option<Lease>,
+    /// Its version then: it grows with all that is stored.
+    written: Option<u128>,
     /// For the log.
     failures: Failures,
 }
@@ -84,7 +86,7 @@ pub struct Candidate {
 impl Candidate {
     /// Of this process, for the Lease `datafast-operator`.
     pub fn new(api: Api<Lease>, identity: String, duration: Duration) -> Self {
-        Self { api, identity, duration, seen: None, ours: None, failures: Failures::default() }
+        Self { api, identity, duration, seen: None, ours: None, written: None, failures: Failures::default() }
     }
 
     /// The same, with requests of its own.
@@ -166,6 +168,7 @@ impl Candidate {
             let created = self.api.create(&PostParams::default(), &lease).await;
             return self.won(created);
         };
+        self.refuse_the_past(&lease);
         let version = lease.metadata.resource_version.clone();
         let since = match &self.seen {
             Some((seen, since)) if *seen == version => *since,
@@ -191,11 +194,21 @@ impl Candidate {
     fn won(&mut self, written: kube::Result<Lease>) -> kube::Result<Claim> {
         match written {
             Ok(lease) => {
+                self.refuse_the_past(&lease);
+                self.written = version(&lease);
                 self.ours = Some(lease);
                 Ok(Claim::Held)
             }
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_already_exists() => Ok(Claim::Raced),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Where the cluster was restored from a backup, the lease is an older one than was written. Watches would go on from what
+    /// is no longer there, and what this process knows is no longer so: it ends, and its successor reads all anew.
+    fn refuse_the_past(&self, lease: &Lease) {
+        if version(lease).zip(self.written).is_some_and(|(now, before)| now < before) {
+            end("the API server has gone back to an older state");
         }
     }
 
@@ -268,6 +281,11 @@ impl Candidate {
             }
         }
     }
+}
+
+/// Resource versions are decimal numbers that grow.
+fn version(lease: &Lease) -> Option<u128> {
+    lease.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 /// Whose the lease is.

@@ -1,12 +1,13 @@
 //! The API server goes away and comes back.
 
 use datafast_harness::{eventually, wait_gone};
+use datafast_operator::api::names;
 use datafast_sandbox::{Fault, Kind, Operation};
 use rstest::rstest;
 use serde_json::json;
 
 use crate::world::{
-    ARGS, Plane, Setup,
+    ARGS, HORIZON_ARG, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
     WAIT, World, start,
 };
@@ -58,4 +59,38 @@ async fn a_key_outlives_an_api_server_that_is_away(#[values(AccessToken, Website
     w.horizon_passes().await;
     w.issued_alone("agent").await;
     assert_eq!((w.posts(), w.deletes()), (1, 0));
+}
+
+/// Only the API server goes back: DataFast has all that happened since.
+#[rstest]
+#[tokio::test]
+async fn a_cluster_that_is_put_back_under_a_running_operator_converges(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    const LEADING: [&str; 3] = ["--allow-plain-http", "--horizon", HORIZON_ARG];
+    let plane = Plane::take().await;
+    let operator = start(&plane.cluster, None, &LEADING).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
+    let spec = json!({ "permissions": ["analytics:read"], "rotation": { "overlap": "0s" } });
+    w.apply("kept", spec.clone()).await;
+    w.apply("rotated", spec.clone()).await;
+    let (kept, before) = (w.issued("kept").await, w.issued("rotated").await);
+    plane.cluster.save().await.unwrap();
+    w.annotate("rotated", json!({ names::ROTATE: "1" })).await;
+    w.renewed("rotated", &before).await;
+    w.apply("later", spec.clone()).await;
+    let later = w.issued("later").await;
+    plane.cluster.restore().await.unwrap();
+
+    // What it knew is no longer so: it ends, and is started again.
+    let ended = operator.wait_exit(WAIT).await.unwrap().expect("the operator ends");
+    assert_eq!(ended.code(), Some(70));
+    assert!(operator.logs().contains("older state"), "it says why");
+    let _operator = start(&plane.cluster, None, &LEADING).await;
+    w.apply("fresh", spec).await;
+    w.issued("fresh").await;
+    w.renewed("rotated", &before).await;
+    assert_eq!(w.issued("kept").await.secret.data, kept.secret.data);
+    // Nobody knows of it now, and nobody revokes it unasked.
+    assert!(w.issued_tokens().iter().any(|token| token.id == later.token.id));
 }

@@ -28,6 +28,7 @@ pub struct ControlPlane {
     etcd: Mutex<Process>,
     pub(crate) binaries: Binaries,
     pub(crate) etcd_port: u16,
+    peer_port: u16,
     port: u16,
     pub(crate) dir: RunDir,
     pub(crate) installed: OnceCell<()>,
@@ -71,27 +72,14 @@ impl ControlPlane {
         dir.write("service-account.pub", &public)?;
 
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
-        let etcd = Process::start(
-            &binaries.etcd,
-            [
-                format!("--data-dir={}", dir.join("etcd").display()),
-                format!("--listen-client-urls=http://127.0.0.1:{etcd_port}"),
-                format!("--advertise-client-urls=http://127.0.0.1:{etcd_port}"),
-                format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
-                format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
-                format!("--initial-cluster=default=http://127.0.0.1:{peer_port}"),
-                "--unsafe-no-fsync".into(),
-                "--log-level=warn".into(),
-            ],
-            None,
-            &dir.join("etcd.log"),
-        )?;
+        let etcd = spawn_etcd(&binaries, &dir, etcd_port, peer_port)?;
         let control_plane = Self {
             controller_manager: Mutex::new(None),
             apiserver: Mutex::new(None),
             etcd: Mutex::new(etcd),
             binaries,
             etcd_port,
+            peer_port,
             port,
             dir,
             installed: OnceCell::new(),
@@ -185,6 +173,43 @@ impl ControlPlane {
         lock(&self.etcd).signal(Signal::CONT).context("SIGCONT")
     }
 
+    /// Keeps all that is stored, for [`ControlPlane::restore`]. The API server is away for a moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlPlane::start_apiserver`].
+    pub async fn save(&self) -> Result<()> {
+        self.swap_data("etcd", "saved").await
+    }
+
+    /// Puts all that is stored back to what was saved, as an administrator does after a disaster.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlPlane::start_apiserver`].
+    pub async fn restore(&self) -> Result<()> {
+        self.swap_data("saved", "etcd").await?;
+        // What it has seen is no longer there.
+        drop(lock(&self.controller_manager).take());
+        self.start_controller_manager().await
+    }
+
+    /// With nothing at work, the data of one folder becomes those of the other.
+    async fn swap_data(&self, from: &str, to: &str) -> Result<()> {
+        self.stop_apiserver()?;
+        lock(&self.etcd).kill()?;
+        let (from, to) = (self.dir.join(from), self.dir.join(to));
+        if to.exists() {
+            std::fs::remove_dir_all(&to).context(to.display())?;
+        }
+        let copied = std::process::Command::new("cp").arg("-a").args([&from, &to]).status().context("cp")?;
+        if !copied.success() {
+            return Err(Error::new(format!("{} could not be copied", from.display())));
+        }
+        *lock(&self.etcd) = spawn_etcd(&self.binaries, &self.dir, self.etcd_port, self.peer_port)?;
+        self.start_apiserver().await
+    }
+
     fn spawn_apiserver(&self) -> Result<Process> {
         let file = |name: &str| self.dir.join(name).display().to_string();
         let args = [
@@ -265,6 +290,20 @@ impl ControlPlane {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+fn spawn_etcd(binaries: &Binaries, dir: &RunDir, port: u16, peer_port: u16) -> Result<Process> {
+    let args = [
+        format!("--data-dir={}", dir.join("etcd").display()),
+        format!("--listen-client-urls=http://127.0.0.1:{port}"),
+        format!("--advertise-client-urls=http://127.0.0.1:{port}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
+        format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
+        format!("--initial-cluster=default=http://127.0.0.1:{peer_port}"),
+        "--unsafe-no-fsync".into(),
+        "--log-level=warn".into(),
+    ];
+    Process::start(&binaries.etcd, args, None, &dir.join("etcd.log"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
