@@ -93,8 +93,8 @@ impl Accounts {
 #[derive(Debug)]
 pub struct Account {
     name: String,
-    /// Looks at its resource that failed, for the log.
-    pub(crate) failed_looks: Mutex<Failures>,
+    /// Failed reconciles of its resource, for the log.
+    pub(crate) failed_reconciles: Mutex<Failures>,
     state: Mutex<State>,
     wakeups: UnboundedSender<Wakeup>,
     horizon: SignedDuration,
@@ -103,8 +103,8 @@ pub struct Account {
 
 impl Account {
     fn new(name: &str, wakeups: UnboundedSender<Wakeup>, horizon: SignedDuration, clock: Arc<dyn Clock>) -> Self {
-        let (failed_looks, state) = Default::default();
-        Self { name: name.to_owned(), failed_looks, state, wakeups, horizon, clock }
+        let (failed_reconciles, state) = Default::default();
+        Self { name: name.to_owned(), failed_reconciles, state, wakeups, horizon, clock }
     }
 
     /// The name of its resource.

@@ -70,7 +70,7 @@ pub(super) async fn reconcile(
     let outcome = caught(run(&resource, &cx)).await;
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
-        let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_looks).over();
+        let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_reconciles).over();
         if let Some(Over { failures, lasted }) = over {
             tracing::info!(failures, durationMs = millis(lasted), "reconciles succeed again");
         }
@@ -82,7 +82,7 @@ pub(super) fn retry(resource: Arc<Lenient<DataFastAccount>>, error: &Error, cx: 
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
-    if !is_conflict && lock(&cx.ctx.accounts.get(&name).failed_looks).is_news(error) {
+    if !is_conflict && lock(&cx.ctx.accounts.get(&name).failed_reconciles).is_news(error) {
         tracing::warn!(kind = KIND, name, account = name, %error, "the reconcile failed");
     } else {
         tracing::debug!(kind = KIND, name, account = name, %error, "the reconcile failed again");

@@ -13,8 +13,9 @@ use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
 use crate::datafast::TokenId;
 use crate::lifecycle::facts::{Facts, Mirror, Retiring};
+use crate::lifecycle::failure::{self, Failure, Passes};
 use crate::lifecycle::record::{Log, Request};
-use crate::lifecycle::verdict::{Reason, Verdict};
+use crate::lifecycle::verdict::Verdict;
 use crate::lock::lock;
 
 /// A Secret that can't be read is read again this much later.
@@ -51,25 +52,26 @@ fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String
     tokens.map(|token| (token.id.clone(), token.display_key.clone())).collect()
 }
 
-/// After how many failures in a row one no longer seems to pass by itself.
-fn passes_within(error: &Error) -> u32 {
-    match error {
-        Error::Kubernetes { doing: READING_SECRET, error } if is_forbidden(error) => 0,
-        Error::Kubernetes { error: kube::Error::Api(refusal), .. }
-            if !refusal.is_conflict() && ![429, 503, 504].contains(&refusal.code) =>
-        {
-            1
-        }
-        Error::Kubernetes { error: kube::Error::SerdeError(_), .. } => 1,
-        Error::Kubernetes { .. } | Error::Conflict(_) => 4,
-        // Each has taken minutes.
-        Error::TimedOut(_) => 0,
-        Error::Unsettled(_) | Error::Panicked => 0,
-    }
-}
-
-fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(refusal) if refusal.is_forbidden())
+/// The failure, for the core.
+fn failure(error: &Error) -> Failure {
+    let asked = |doing, error: &kube::Error| {
+        let is_secret = doing == READING_SECRET;
+        let passes = match error {
+            kube::Error::Api(refusal) if is_secret && refusal.is_forbidden() => Passes::NotWithoutARight,
+            kube::Error::Api(refusal) if refusal.is_conflict() || [429, 503, 504].contains(&refusal.code) => {
+                Passes::Mostly
+            }
+            kube::Error::Api(_) | kube::Error::SerdeError(_) => Passes::Seldom,
+            _ => Passes::Mostly,
+        };
+        (is_secret.then(|| words(error)), passes)
+    };
+    let (unreadable, passes) = match error {
+        Error::Kubernetes { doing, error } => asked(*doing, error),
+        Error::Conflict(_) => (None, Passes::Mostly),
+        Error::TimedOut(_) | Error::Unsettled(_) | Error::Panicked => (None, Passes::Hardly),
+    };
+    Failure { what: error.to_string(), unreadable, passes }
 }
 
 impl Work<'_> {
@@ -85,21 +87,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What stands in the way of the resource, its status says; what may pass by itself, only where it does not. What worked is
-    /// still taken to work.
+    /// What stands in the way of the resource, its status says. What worked is still taken to work.
     pub(super) async fn report_failure(&mut self, error: Error) -> Result<Requeue, Error> {
+        let failure = failure(&error);
+        let before = self.resource.status().cloned().unwrap_or_default();
+        let (works, deleting) = (status::is_true(&before.conditions, names::READY), self.resource.is_deleted());
         let failed = lock(&self.memory).failed;
-        if failed < passes_within(&error) {
+        let Some(verdict) = failure::verdict(&failure, failed, &self.resource.secret_name(), works, deleting) else {
             return Err(error);
-        }
-        let is_secret = matches!(error, Error::Kubernetes { doing: READING_SECRET, .. });
-        let is_forbidden = is_secret && matches!(&error, Error::Kubernetes { error, .. } if is_forbidden(error));
-        if is_secret && !self.resource.has_finalizer() && !self.resource.is_deleted() && self.has_something_to_lose() {
+        };
+        if failure.unreadable.is_some()
+            && !self.resource.has_finalizer()
+            && !self.resource.is_deleted()
+            && self.has_something_to_lose()
+        {
             answered(self.add_finalizer()).await?;
         }
-        let before = self.resource.status().cloned().unwrap_or_default();
-        let works = status::is_true(&before.conditions, names::READY);
-        let verdict = self.verdict_of_failure(&error, works);
         let at = |time: Option<Time>| time.map(|time| time.0);
         let facts = Facts {
             token: Mirror::Keep,
@@ -112,30 +115,10 @@ impl Work<'_> {
         let status = status::status(&*self.resource, &verdict, &facts, None, self.ctx.now());
         let told = self.write_status(&verdict, status).await;
         self.account.line_up(&self.resource.reference(), None);
-        match is_forbidden {
-            true => told.map(|()| Requeue::requeue(UNREADABLE_AGAIN)),
-            false => Err(error),
+        match failure.passes {
+            Passes::NotWithoutARight => told.map(|()| Requeue::requeue(UNREADABLE_AGAIN)),
+            _ => Err(error),
         }
-    }
-
-    fn verdict_of_failure(&self, error: &Error, works: bool) -> Verdict {
-        if let Error::Kubernetes { doing: READING_SECRET, error } = error {
-            let remedy = match is_forbidden(error) {
-                true => "; grant the operator the right to get Secrets in this namespace",
-                false => "",
-            };
-            let (secret, why) = (self.resource.secret_name(), words(error));
-            let message = format!(
-                "Secret {secret:?} can't be read, so nothing is issued, rotated or revoked: {why}. It is read again at least every minute{remedy}"
-            );
-            return Verdict::new(Reason::SecretUnreadable, works, message);
-        }
-        let reason = match (self.resource.is_deleted(), works) {
-            (true, _) => Reason::Deleting,
-            (false, true) => Reason::Rotating,
-            (false, false) => Reason::Issuing,
-        };
-        Verdict::new(reason, works, format!("{error}. It is tried again at least every minute"))
     }
 
     /// Whether something at DataFast may be the resource's own, as far as can be told without its Secret.

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod desired;
 pub mod event;
 pub mod facts;
+pub mod failure;
 pub mod left_behind;
 pub mod local;
 pub mod marker;

@@ -207,7 +207,7 @@ fn after_a_restart_those_that_waited_stand_as_before_until_they_say_otherwise() 
 
     world.account.line_up(&resource("c"), Some(place(MadeRoom, 8)));
     world.account.queue_up(resource("c"), place(New, 3));
-    assert_eq!(ahead_of(&world, "a", &place(Rotation, 7)), 1, "what a look said counts for more than status");
+    assert_eq!(ahead_of(&world, "a", &place(Rotation, 7)), 1, "what a reconcile said counts for more than status");
 }
 
 #[test]
