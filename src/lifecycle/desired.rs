@@ -32,7 +32,8 @@ pub struct Desired {
 /// When a token is replaced by a new one, and how long the old one stays.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// This long after it was issued, and a little longer for each resource its own: [`Observed::next_rotation`].
+    /// This long after it was issued at the latest, and a little sooner for each resource its own:
+    /// [`Observed::next_rotation`].
     pub every: Option<SignedDuration>,
     /// How long a replaced token stays valid after the swap.
     pub overlap: SignedDuration,

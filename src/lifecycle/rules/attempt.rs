@@ -56,9 +56,7 @@ pub(in crate::lifecycle) fn throttled(cx: &Context<'_>, cause: Cause) -> Option<
     let at = throttle::not_before(&issued, cause, cx.now)?;
     let why = match cause {
         Cause::KeyLost | Cause::Vanished => "Its token was deleted or its Secret was changed again after a short time",
-        _ => {
-            "A new key was asked for again and again, by annotation or by a change of its scope. Find out what does that"
-        }
+        _ => "A new key was asked for again and again, by annotation or by a change of its scope",
     };
     let message = format!("{why}: the next is issued at {at:.0}. Find out what does that");
     cx.wait(Reason::Throttled, message, Requeue::at(at))

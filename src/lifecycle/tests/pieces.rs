@@ -180,7 +180,6 @@ pub(super) fn pending(n: u8, since: Timestamp) -> PendingKey {
     }
 }
 
-/// Attempt `n` was recorded by this process and is ready to be sent.
 /// The request for a token of an attempt that was recorded [`now`].
 pub(super) fn send(n: u8, cause: Cause) -> Action {
     Action::Send { nonce: nonce(n), cause, rolls: None, by: now() + STAYS_FRESH }

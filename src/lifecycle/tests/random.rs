@@ -39,7 +39,7 @@ pub(super) fn number(id: &TokenId) -> u8 {
     id.as_str().trim_start_matches("token-").parse().unwrap()
 }
 
-/// Whether a token is this resource's to revoke, by the rules of design.md, told without the code under test.
+/// Whether a token is this resource's to revoke, by what docs/architecture.md says of ownership, told without the code under test.
 pub(super) fn is_own(scene: &Scene, id: &TokenId) -> bool {
     let proven = |proof: &Proof| {
         let holds = matches!(&scene.secret, SecretView::Present(SecretFacts { key: Some(key), .. })

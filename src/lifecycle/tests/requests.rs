@@ -14,7 +14,7 @@ fn asks(rotate: &str, revoke_now: &str) -> Requests {
     Requests { rotate: request(rotate), revoke_now: request(revoke_now) }
 }
 
-/// [`Scene::settled`], with these requests, of which those were served before.
+/// [`Scene::in_sync`], with these requests, of which those were served before.
 fn asked(now: Requests, before: Requests) -> Scene {
     Scene::in_sync().change(|s| {
         s.desired.requests = now;

@@ -21,12 +21,12 @@ use super::simulator::Simulator;
 
 const ROLLS: [Cause; 4] = [Cause::RevokeNow, Cause::KeyLost, Cause::RotateRequested, Cause::RotationDue];
 
-/// [`Scene::settled`], of a resource whose token gets other keys.
+/// [`Scene::in_sync`], of a resource whose token gets other keys.
 fn in_sync() -> Scene {
     Scene::in_sync().change(|s| (s.desired.rotation.rolls, s.status.issued_at) = (true, Some(ago(A_DAY))))
 }
 
-/// [`Scene::settled`], and this cause for another key.
+/// [`Scene::in_sync`], and this cause for another key.
 fn due(cause: Cause) -> Scene {
     in_sync().change(|s| match cause {
         Cause::RevokeNow => s.desired.requests.revoke_now = request("leaked"),

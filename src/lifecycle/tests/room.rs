@@ -10,7 +10,7 @@ use crate::lifecycle::verdict::Reason;
 use super::scenes::*;
 use super::simulator::Simulator;
 
-/// [`Scene::settled`] in a full account, with a request to rotate.
+/// [`Scene::in_sync`] in a full account, with a request to rotate.
 fn full() -> Scene {
     Scene::in_sync().change(|s| (s.free, s.desired.requests.rotate) = (Some(0), request("please")))
 }

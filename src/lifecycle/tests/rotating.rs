@@ -130,7 +130,7 @@ fn an_every_beyond_all_time_is_never_due() {
     assert_eq!(scene.rests().requeue.at, None);
 }
 
-/// [`Scene::settled`], with a token that is replaced each day; and when that is due.
+/// [`Scene::in_sync`], with a token that is replaced each day; and when that is due.
 fn daily() -> (Scene, Timestamp) {
     let mut scene = Scene::in_sync().change(|s| s.desired.rotation = every(hours(24)));
     scene.secret().record.issued_at = Some(ago(60));

@@ -16,7 +16,7 @@ use super::scenes::*;
 
 const THEIRS: u8 = 5;
 
-/// [`Scene::settled`], in an account where another resource has token 5.
+/// [`Scene::in_sync`], in an account where another resource has token 5.
 fn beside_a_victim() -> Scene {
     Scene::in_sync().listing(&[token(1), token_of(&victim(), THEIRS)]).change(|s| s.taken = [id(THEIRS)].into())
 }
