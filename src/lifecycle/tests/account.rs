@@ -98,6 +98,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
         Suspended,
         Expired,
         SecretUnreadable,
+        SecretContested,
         Deleting,
     ];
     let mut words = std::collections::BTreeSet::new();
@@ -125,6 +126,7 @@ fn waiting_for_a_person_and_waiting_for_time_exclude_each_other() {
             Throttled,
             Suspended,
             SecretUnreadable,
+            SecretContested,
             Deleting
         ]
     );

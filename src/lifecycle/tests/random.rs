@@ -116,6 +116,7 @@ fn cause() -> impl Strategy<Value = Cause> + Clone {
         Just(Cause::RevokeNow),
         Just(Cause::KeyLost),
         Just(Cause::Vanished),
+        Just(Cause::Revoked),
         Just(Cause::ScopeChanged),
         Just(Cause::RotateRequested),
         Just(Cause::RotationDue),
