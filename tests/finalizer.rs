@@ -88,6 +88,36 @@ async fn the_finalizer_comes_back_in_every_state(
     assert_eq!(w.issued_tokens(), []);
 }
 
+/// The API server takes a deletion that was begun before the finalizer was put on: then the record is gone, too.
+#[tokio::test]
+async fn what_is_gone_before_its_turn_is_not_issued() {
+    const AT_ONCE: u32 = 4;
+    let w = World::new().await;
+    w.account_says("Connected").await;
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).times(AT_ONCE));
+    let spec = || json!({ "permissions": ["analytics:read"] });
+    for n in 0..AT_ONCE {
+        w.apply(&format!("before-{n}"), spec()).await;
+    }
+    eventually("all turns are taken", WAIT, || async { (w.posts() == u64::from(AT_ONCE)).then_some(()) }).await;
+    w.apply("agent", spec()).await;
+    eventually("it is recorded", WAIT, || async {
+        w.resource("agent").await.annotations().contains_key(names::ATTEMPTS).then_some(())
+    })
+    .await;
+    strip(&w, "agent").await;
+    w.delete("agent").await;
+    wait_gone(&w.objects(), "agent", WAIT).await;
+    // What comes later in the watch is judged: so its deletion has been seen.
+    w.apply("witness", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    w.says("witness", "Suspended").await;
+    w.account.release(hold);
+    for n in 0..AT_ONCE {
+        w.issued(&format!("before-{n}")).await;
+    }
+    assert_eq!(w.posts(), u64::from(AT_ONCE), "nothing is issued for what is gone");
+}
+
 /// A world with an operator of its own, which can be halted.
 async fn halted_world(plane: &Plane, kind: Subject) -> World {
     World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await

@@ -62,7 +62,10 @@ impl Work<'_> {
         self.call(async move {
             let start = Instant::now();
             let deadline = start + Duration::try_from(by.duration_since(ctx.now())).unwrap_or_default();
-            let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed();
+            // It may have been deleted while it waited for its turn: the API server takes a deletion that was begun before
+            // the finalizer was put on.
+            let is_gone = || lock(&memory).local().is_gone();
+            let may_send = || ctx.leadership.may_act() && !ctx.requests.is_closed() && !is_gone();
             let answer = match &order.rolls {
                 None => account.create(&caller, &new, deadline, may_send).await,
                 Some(token_id) => account.roll(&caller, token_id, &new, deadline, may_send).await,
