@@ -25,6 +25,7 @@ use crate::api::names;
 use crate::causes::with_causes;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over, millis};
+use crate::version::version;
 
 /// The exit code of a leader that lost its lease.
 const LEASE_LOST: i32 = 70;
@@ -195,7 +196,7 @@ impl Candidate {
         match written {
             Ok(lease) => {
                 self.refuse_the_past(&lease);
-                self.written = version(&lease);
+                self.written = version(&lease.metadata);
                 self.ours = Some(lease);
                 Ok(Claim::Held)
             }
@@ -207,7 +208,7 @@ impl Candidate {
     /// Where the cluster was restored from a backup, the lease is an older one than was written. Watches would go on from what
     /// is no longer there, and what this process knows is no longer so: it ends, and its successor reads all anew.
     fn refuse_the_past(&self, lease: &Lease) {
-        if version(lease).zip(self.written).is_some_and(|(now, before)| now < before) {
+        if version(&lease.metadata).zip(self.written).is_some_and(|(now, before)| now < before) {
             end("the API server has gone back to an older state");
         }
     }
@@ -281,11 +282,6 @@ impl Candidate {
             }
         }
     }
-}
-
-/// Resource versions are decimal numbers that grow.
-fn version(lease: &Lease) -> Option<u128> {
-    lease.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 /// Whose the lease is.

@@ -12,3 +12,4 @@ pub mod leader;
 pub mod lifecycle;
 mod lock;
 pub mod telemetry;
+mod version;

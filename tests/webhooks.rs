@@ -6,14 +6,11 @@ use datafast_harness::{At, Cutter, Fault, Plan, Side, apply_yaml, eventually};
 use datafast_sandbox::{Fault as ApiFault, Kind, Operation};
 use jiff::SignedDuration;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use kube::{Api, api::DeleteParams};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::refusal::issues_nothing;
+use crate::refusal::{issues_nothing, wait_until_refused};
 use crate::world::{
     ARGS, Clocked, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
@@ -43,9 +40,7 @@ webhooks:
 "#
     );
     apply_yaml(&w.client, "test", "", &yaml).await.unwrap();
-    let probe = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    eventually("the webhook is called", WAIT, || async { w.secrets().create(&params, &probe).await.err() }).await;
+    wait_until_refused(&w.client, namespace).await;
 }
 
 async fn mend(w: &World) {

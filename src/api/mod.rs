@@ -4,8 +4,8 @@
 //! Invariant: nothing here decides or does anything. Accessors on the kinds apply defaults, so that no other code knows
 //! one; the schema has no default in any spec, because a GitOps tool would show it as a difference for ever.
 //!
-//! Invariant: what the API server accepts, these types can read. A single resource that they could not read would end
-//! the watch of all.
+//! Invariant: what the API server accepts by this version's CRDs, these types can read. What a later version's let in is read
+//! without it, and flagged: `controller/lenient.rs`.
 
 mod account;
 mod crds;

@@ -13,6 +13,7 @@ use crate::lifecycle::event::{Answer, Effect, Event, Now, Order};
 use crate::lifecycle::local::Local;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over};
+use crate::version::version;
 
 /// One resource's memory.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Memory {
     /// The newer of what is seen and what this process wrote.
     pub(crate) fn newest(&mut self, seen: Arc<dyn Managed>) -> Arc<dyn Managed> {
         let newest = match self.latest.take() {
-            Some(latest) if version(&*latest) > version(&*seen) => latest,
+            Some(latest) if version(latest.metadata()) > version(seen.metadata()) => latest,
             _ => seen,
         };
         self.latest.insert(newest).clone()
@@ -114,11 +115,6 @@ impl Memory {
             self.latest = None;
         }
     }
-}
-
-/// Resource versions are decimal numbers that grow: the Kubernetes API says so since 1.35, and etcd made it true before.
-fn version(resource: &dyn Managed) -> u128 {
-    resource.metadata().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// The memories, by the resource's uid: a resource of the same name that is made anew is another.
