@@ -15,6 +15,11 @@ IMAGE ?= datafast-operator:$(version)
 cores := $(shell nproc)
 test_threads := $(shell echo $$((8 * $(cores))))
 
+# Features depend on what is built together: with other words, cargo builds most dependencies once more.
+binaries := --workspace --bins
+# The tests of what the end-to-end tests are made with.
+of_harness := $(sort $(basename $(notdir $(wildcard tests/*/tests/*))))
+
 # The one that is installed, else one of our own.
 deny_version := 0.20.2
 deny := $(or $(shell command -v cargo-deny),$(target)/tools/bin/cargo-deny)
@@ -25,21 +30,25 @@ help: ## Show this list
 
 .PHONY: demo
 demo: control-plane ## A real API server, DataFast in memory and the operator on this machine (DEMO_ONCE=1: end by itself)
-	cargo build --workspace --bins
+	cargo build $(binaries)
 	exec $(target)/debug/demo --operator $(target)/debug/datafast-operator
 
 .PHONY: test
-test: control-plane chart-test ## Every test
+test: control-plane tools ## Every test
 	cargo test --workspace --no-run
-	@# The model checker computes while the end-to-end tests wait.
-	cargo test --test protocol >$(target)/protocol.log 2>&1 & model=$$!; \
-	trap 'kill $$model 2>/dev/null || true' EXIT; \
-	cargo test --workspace --exclude datafast-operator; \
-	cargo test --lib --bins; \
-	RUST_TEST_THREADS=$(test_threads) cargo test --test e2e; \
-	result=0; wait $$model || result=$$?; cat $(target)/protocol.log; exit $$result
+	cargo test --workspace --lib --bins $(addprefix --test ,$(of_harness))
 	cargo test --doc
+	@# Most of an end-to-end test's time is waiting: what is long besides is done meanwhile.
+	$(MAKE) --jobs=3 binaries='$(binaries) --tests' test-end-to-end test-protocol chart-test
 	$(target)/debug/rights --runs $(target)/harness
+
+.PHONY: test-end-to-end
+test-end-to-end: control-plane
+	RUST_TEST_THREADS=$(test_threads) cargo test --test e2e
+
+.PHONY: test-protocol
+test-protocol:
+	cargo test --test protocol
 
 .PHONY: test-slow
 test-slow: control-plane ## The end-to-end tests on a machine that is slow on purpose: some 20 minutes
@@ -68,7 +77,7 @@ chart: tools ## The chart, alerts, dashboard and GitOps health check; what is ge
 
 .PHONY: chart-test
 chart-test: tools control-plane ## The chart and install.yaml on a real API server, and the operator with their rights
-	cargo build --workspace --bins
+	cargo build $(binaries)
 	tests/packaging/apply
 	tests/packaging/operate
 

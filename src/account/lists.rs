@@ -154,6 +154,10 @@ impl Account {
         let told = Told { is_news: told.is_news || is_opened, ..told };
         // Who waits for this one does not wait for others that take long.
         self.wake_listed(&collection, told);
+        // What closed the account held back the calls of all its collections.
+        if is_opened && collection == Collection::AccessTokens {
+            self.wake_news();
+        }
         (collection, told)
     }
 }

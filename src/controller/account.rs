@@ -187,7 +187,6 @@ pub(super) fn gone(ctx: &Context, name: &str) {
     let account = ctx.accounts.get(name);
     account.disconnect(Setup::NotFound);
     tell(&account, &ctx.users_of(name));
-    ctx.metrics.account_gone(name);
 }
 
 /// The finalizer is there while, and only while, a resource refers to the account, or one that is out of sight may.

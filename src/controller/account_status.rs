@@ -100,8 +100,8 @@ fn status_of(
         ..before.clone()
     };
     let (Some(snapshot), Some(claims)) = (&report.snapshot, claims) else { return new };
-    let mut tally = claims.tally(ctx, snapshot, now);
-    let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys, now).unclaimed);
+    let mut tally = claims.tally(ctx, snapshot);
+    let keys = report.keys.iter().flat_map(|keys| claims.tally(ctx, keys).unclaimed);
     tally.unclaimed.extend(keys);
     let limit = resource.token_limit();
     let counts = TokenCounts {

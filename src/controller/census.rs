@@ -25,11 +25,11 @@ pub(super) async fn count(ctx: &Context) {
 }
 
 fn census(ctx: &Context) -> Census {
-    let accounts: Vec<String> = ctx.account_resources.state().iter().map(|account| account.name_any()).collect();
-    let mut census = Census::default();
+    let accounts = ctx.account_resources.state().iter().map(|account| account.name_any()).collect();
+    let mut census = Census { accounts, ..Census::default() };
     for resource in ctx.resources() {
-        let known = accounts.iter().find(|account| *account == resource.account_name());
-        add(&mut census, &*resource, known.cloned().unwrap_or_default());
+        let known = census.accounts.get(resource.account_name()).cloned().unwrap_or_default();
+        add(&mut census, &*resource, known);
     }
     census
 }

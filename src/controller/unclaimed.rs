@@ -39,6 +39,8 @@ const SERVES: u32 = 20;
 
 /// What all resources' records name, whatever their account: two account resources may lead to one DataFast account.
 pub(crate) struct Claims {
+    /// When they were read.
+    at: Timestamp,
     ids: BTreeMap<String, bool>,
     attempts: BTreeSet<(OwnerId, Nonce)>,
 }
@@ -67,7 +69,7 @@ impl Claims {
     }
 
     fn read(ctx: &Context, now: Timestamp) -> Self {
-        let mut claims = Self { ids: BTreeMap::new(), attempts: BTreeSet::new() };
+        let mut claims = Self { at: now, ids: BTreeMap::new(), attempts: BTreeSet::new() };
         let mut owners = BTreeMap::new();
         for resource in ctx.resources() {
             let status = status_record(&*resource);
@@ -93,7 +95,7 @@ impl Claims {
     }
 
     /// Counts the tokens of a list.
-    pub(super) fn tally<'a>(&self, ctx: &Context, snapshot: &'a Snapshot, now: Timestamp) -> Tally<'a> {
+    pub(super) fn tally<'a>(&self, ctx: &Context, snapshot: &'a Snapshot) -> Tally<'a> {
         let mut tally = Tally::default();
         // With a part of the cluster out of sight, a token that nobody seems to claim may be somebody's.
         let sees_all = ctx.settings.watch_namespaces.is_empty();
@@ -104,15 +106,15 @@ impl Claims {
                 Some(true) => tally.retiring += 1,
                 Some(false) => tally.managed += 1,
                 None if claimed => tally.managed += 1,
-                None if marker.is_some() && sees_all && !is_young(ctx, listed, now) => tally.unclaimed.push(listed),
+                None if marker.is_some() && sees_all && !self.may_lack(ctx, listed) => tally.unclaimed.push(listed),
                 None => tally.foreign += 1,
             }
         }
         tally
     }
-}
 
-/// What is recorded of a token just issued may not have reached our watches yet.
-fn is_young(ctx: &Context, listed: &Listed, now: Timestamp) -> bool {
-    listed.token.created_at.is_some_and(|created| now.duration_since(created) < ctx.horizon())
+    /// What is recorded of a token that had just been issued may not have reached our watches when they were read.
+    fn may_lack(&self, ctx: &Context, listed: &Listed) -> bool {
+        listed.token.created_at.is_some_and(|created| self.at.duration_since(created) < ctx.horizon())
+    }
 }

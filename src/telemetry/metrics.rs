@@ -1,6 +1,6 @@
 //! The operator's metrics. Invariant: no metric has a label from the name of a namespaced object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -82,12 +82,16 @@ pub struct Metrics {
     rate_wait: Family<AccountOperation, Histogram>,
     leader: Gauge,
     census: LastCensus,
+    /// The accounts that have samples.
+    accounts: Mutex<BTreeSet<String>>,
     pub(super) watches: Watches,
 }
 
 /// What is said of all resources at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Census {
+    /// The accounts that there are.
+    pub accounts: BTreeSet<String>,
     /// How many resources say this.
     pub resources: BTreeMap<Said, u32>,
     /// The earliest of their next rotations, in seconds since 1970.
@@ -182,6 +186,7 @@ impl Default for Metrics {
             rate_wait: Family::new_with_constructor(waits),
             leader: Gauge::default(),
             census: LastCensus::default(),
+            accounts: Mutex::default(),
             watches: Watches::default(),
         };
         metrics.registry.register_collector(Box::new(Process));
@@ -258,18 +263,36 @@ impl Metrics {
             ("unclaimed", counts.unclaimed),
             ("foreign", counts.foreign),
         ];
+        let Account { account } = self.account(account);
         for (state, number) in states {
-            self.tokens.get_or_create(&AccountState { account: account.to_owned(), state }).set(number.into());
+            self.tokens.get_or_create(&AccountState { account: account.clone(), state }).set(number.into());
         }
     }
 
     /// Whether an account can be used.
     pub fn account_ready(&self, account: &str, ready: bool) {
-        self.account_ready.get_or_create(&Account { account: account.to_owned() }).set(ready.into());
+        self.account_ready.get_or_create(&self.account(account)).set(ready.into());
     }
 
-    /// An account is gone: so are its samples.
-    pub fn account_gone(&self, account: &str) {
+    /// An account that has samples from now on.
+    fn account(&self, name: &str) -> Account {
+        let mut accounts = lock(&self.accounts);
+        if !accounts.contains(name) {
+            accounts.insert(name.to_owned());
+        }
+        Account { account: name.to_owned() }
+    }
+
+    /// All resources were counted. The samples of accounts that are gone go too, also those that came late.
+    pub fn counted(&self, census: Census) {
+        let gone: Vec<_> = lock(&self.accounts).extract_if(.., |account| !census.accounts.contains(account)).collect();
+        for account in gone {
+            self.forget(&account);
+        }
+        *lock(&self.census.0) = census;
+    }
+
+    fn forget(&self, account: &str) {
         for state in ["managed", "retiring", "unclaimed", "foreign"] {
             self.tokens.remove(&AccountState { account: account.to_owned(), state });
         }
@@ -278,11 +301,6 @@ impl Metrics {
         for operation in OPERATIONS {
             self.rate_wait.remove(&AccountOperation { account: account.to_owned(), operation });
         }
-    }
-
-    /// All resources were counted.
-    pub fn counted(&self, census: Census) {
-        *lock(&self.census.0) = census;
     }
 
     /// Another watch, of objects of this kind.
@@ -322,12 +340,38 @@ impl Observe for OfAccount {
     }
 
     fn waited(&self, operation: &'static str, took: Duration) {
-        let of = AccountOperation { account: self.account.clone(), operation };
+        let Account { account } = self.metrics.account(&self.account);
+        let of = AccountOperation { account, operation };
         self.metrics.rate_wait.get_or_create(&of).observe(took.as_secs_f64());
     }
 
     fn remaining(&self, calls: u32) {
-        let of = Account { account: self.account.clone() };
-        self.metrics.rate_remaining.get_or_create(&of).set(calls.into());
+        self.metrics.rate_remaining.get_or_create(&self.metrics.account(&self.account)).set(calls.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn samples_of_an_account_that_is_gone_go_however_late_they_came() {
+        let metrics = Arc::new(Metrics::default());
+        let accounts = BTreeSet::from(["there".to_owned()]);
+        for _ in 0..2 {
+            for account in ["there", "gone"] {
+                metrics.account_ready(account, true);
+                metrics.tokens(account, &TokenCounts::default());
+                let of = OfAccount::new(metrics.clone(), account);
+                of.waited("list_access_tokens", Duration::ZERO);
+                of.remaining(1);
+            }
+            metrics.counted(Census { accounts: accounts.clone(), ..Census::default() });
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &metrics.registry).unwrap();
+            assert!(text.contains("account=\"there\"") && !text.contains("account=\"gone\""), "{text}");
+        }
     }
 }

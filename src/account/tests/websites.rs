@@ -480,6 +480,21 @@ async fn lists_and_news_of_a_collection_wake_its_users_and_news_of_the_account_a
     assert_eq!(world.world.woken(), ["one", "tokens", "two"]);
 }
 
+/// It closes and opens between two times that somebody asks for news.
+#[tokio::test]
+async fn an_account_that_opens_again_wakes_the_users_of_all_collections_though_nobody_heard_of_its_pause() {
+    let mut world = Connected::with_websites(2).await;
+    world.account.news();
+    world.remote.set_fault(rate_limited(CREATE).of_website(website(1)).once());
+    assert!(world.create_key(1).await.is_err());
+    wait(&world, NEWS);
+    world.world.all_told();
+    world.clock.pass(100);
+    assert!(world.account.poll_tokens(POLL).await.is_some());
+    assert_eq!(world.account.news(), []);
+    assert_eq!(world.world.woken(), ["one", "tokens", "two"]);
+}
+
 #[tokio::test]
 async fn each_collection_tells_of_its_gate_when_it_changes() {
     let world = Connected::with_websites(2).await;

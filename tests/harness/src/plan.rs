@@ -29,15 +29,27 @@ pub enum Side {
 pub enum At {
     /// The k-th counted one, from 1.
     Nth(usize),
+    /// The k-th counted one, from 1, that is no account's: accounts write when they have news, between any two of others.
+    OfResources(usize),
+    /// The k-th counted one, from 1, that is an account's.
+    OfAccounts(usize),
     /// The first counted one whose path ends so: where a slow machine may have others come before it.
     Path(&'static str),
 }
 
 impl At {
-    fn is(self, number: usize, uri: &Uri) -> bool {
+    /// Whether it is the last of those that were counted.
+    fn is_last(self, log: &[Entry]) -> bool {
+        let Some(last) = log.last() else { return false };
+        let is_nth = |at, of_account| {
+            last.is_of_account() == of_account
+                && at == log.iter().filter(|entry| entry.is_of_account() == of_account).count()
+        };
         match self {
-            Self::Nth(at) => at == number,
-            Self::Path(end) => uri.path().ends_with(end),
+            Self::Nth(at) => at == log.len(),
+            Self::OfResources(at) => is_nth(at, false),
+            Self::OfAccounts(at) => is_nth(at, true),
+            Self::Path(end) => last.path.ends_with(end),
         }
     }
 }
@@ -85,6 +97,13 @@ pub struct Entry {
     pub query: String,
     /// What the server answered; none where it was not asked or has not answered (yet).
     pub status: Option<StatusCode>,
+}
+
+impl Entry {
+    /// Whether it is about an account resource.
+    pub fn is_of_account(&self) -> bool {
+        self.path.contains("/datafastaccounts/")
+    }
 }
 
 impl fmt::Display for Entry {
@@ -295,13 +314,12 @@ impl Plan {
             query: uri.query().unwrap_or_default().into(),
             status: None,
         });
-        let number = state.log.len();
         match state.fault {
-            Fault::Cut { at, .. } if at.is(number, uri) => {
+            Fault::Cut { at, .. } if at.is_last(&state.log) => {
                 state.held = true;
                 Verdict::Strike(ticket, state.fault)
             }
-            Fault::Fail { at, .. } | Fault::Late { at, .. } if at.is(number, uri) => {
+            Fault::Fail { at, .. } | Fault::Late { at, .. } if at.is_last(&state.log) => {
                 Verdict::Strike(ticket, std::mem::replace(&mut state.fault, Fault::None))
             }
             _ => Verdict::Count(ticket),
