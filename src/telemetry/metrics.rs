@@ -365,7 +365,7 @@ mod tests {
                 metrics.account_ready(account, true);
                 metrics.tokens(account, &TokenCounts::default());
                 let of = OfAccount::new(metrics.clone(), account);
-                of.waited("list_access_tokens", Duration::ZERO);
+                of.waited(OPERATIONS[0], Duration::ZERO);
                 of.remaining(1);
             }
             metrics.counted(Census { accounts: accounts.clone(), ..Census::default() });
