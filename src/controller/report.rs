@@ -69,6 +69,7 @@ fn failure(error: &Error) -> Failure {
     let (unreadable, passes) = match error {
         Error::Kubernetes { doing, error } => asked(*doing, error),
         Error::Conflict(_) => (None, Passes::Mostly),
+        Error::TimedOut(READING_SECRET) => (Some(error.words()), Passes::Hardly),
         Error::TimedOut(_) | Error::Unsettled(_) | Error::Panicked => (None, Passes::Hardly),
     };
     Failure { what: error.to_string(), unreadable, passes }
@@ -101,7 +102,7 @@ impl Work<'_> {
             && !self.resource.is_deleted()
             && self.has_something_to_lose()
         {
-            answered(self.add_finalizer()).await?;
+            answered("Patching the resource's finalizers", self.add_finalizer()).await?;
         }
         let at = |time: Option<Time>| time.map(|time| time.0);
         let facts = Facts {
@@ -136,7 +137,7 @@ impl Work<'_> {
         let before = status::ready_reason(&old.conditions);
         let is_new_reason = Some(verdict.reason.as_str()) != before;
         let write = self.resource.write_status(&self.ctx.client, new);
-        let Some(written) = answered(write).await? else { return Ok(()) };
+        let Some(written) = answered("Writing status", write).await? else { return Ok(()) };
         self.resource = {
             let mut memory = lock(&self.memory);
             if used {

@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
 pub(crate) use operator::{
-    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, sandbox, shared, shared_get, shared_get_as, shared_operator,
-    start, start_with,
+    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, launch, sandbox, shared, shared_get, shared_get_as,
+    shared_operator, start, start_with,
 };
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
