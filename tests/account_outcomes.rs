@@ -7,7 +7,7 @@ use datafast_sandbox::AccountOptions;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::outcomes::{ANSWERS, Told, is_counted, is_documented, log_quotes, name_of, quotes};
+use crate::outcomes::{ANSWERS, Told, event_is_missed, is_counted, is_documented, log_quotes, name_of, quotes};
 use crate::world::{ARGS, Plane, Setup, Subject, WAIT, World, start};
 
 const ASKED: [Asks; 5] = [
@@ -18,14 +18,19 @@ const ASKED: [Asks; 5] = [
     Asks::ReadNamespace,
 ];
 
-/// Waits until the account says it, and with it the resource.
+/// Waits until the account says it.
 async fn account_quotes(w: &World, instead: Instead) -> String {
     let reason = eventually(&format!("{} quotes the answer", w.name), WAIT, || async {
         let ready = condition(&w.account_resource().await, "Ready");
-        let is_told = ready.as_ref().is_some_and(|ready| ready.status == "False" && is_quoted(&ready.message, instead));
+        let is_told = ready.as_ref().is_some_and(|ready| is_quoted(&ready.message, instead));
         ready.clone().filter(|_| is_told).map(|ready| ready.reason).ok_or(ready)
-    })
-    .await;
+    });
+    format!("`{}`", reason.await)
+}
+
+/// Waits until the account says it, and with it the resource.
+async fn account_and_resource_quote(w: &World, instead: Instead) -> String {
+    let place = account_quotes(w, instead).await;
     eventually(&format!("the resource of {} says it too", w.name), WAIT, || async {
         let ready = condition(&w.resource("agent").await, "Ready");
         let is_told =
@@ -33,7 +38,7 @@ async fn account_quotes(w: &World, instead: Instead) -> String {
         if is_told { Ok(()) } else { Err(ready) }
     })
     .await;
-    format!("`{reason}`")
+    place
 }
 
 /// What is no object, or breaks off, has no words of its own.
@@ -65,9 +70,10 @@ async fn try_one(w: &World, operator: &Operator, plan: &Plan, asks: Asks, instea
     w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
     let place = match asks {
         Asks::WriteAccountStatus => log_quotes(operator, &w.name, instead).await,
-        Asks::PublishAccountEvent => log_quotes(operator, "an event could not be published", instead).await,
+        Asks::PublishAccountEvent => event_is_missed(operator, plan, &named, instead).await,
         Asks::ReadNamespace => resource_quotes(w, instead).await,
-        _ => account_quotes(w, instead).await,
+        Asks::PatchAccount => account_quotes(w, instead).await,
+        _ => account_and_resource_quote(w, instead).await,
     };
     Told { place, tries: plan.answer_truly(&named) }
 }

@@ -11,21 +11,13 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
 use datafast_harness::{Operator, OperatorOptions};
 use serde_json::json;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream, UdpSocket},
-};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::UdpSocket;
 
-use world::{HORIZON_ARG, Plane, Setup, World, sandbox};
+use world::{HORIZON_ARG, Plane, Setup, World, datafast_by_tls};
 
 /// Known by the root file system's `/etc/hosts` alone.
 const HOST: &str = "datafast.test";
@@ -35,36 +27,6 @@ const NAMED: &str = "named.test";
 const BAD_SEARCH: &str = "broken.test";
 /// Where nobody else has a name server.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 53);
-
-/// DataFast behind TLS: its base URL, and the certificate.
-async fn datafast() -> (String, String) {
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned(), NAMED.to_owned()]).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let base_url = sandbox().base_url();
-    let (address, path) = base_url.strip_prefix("http://").unwrap().split_once('/').unwrap();
-    let (address, base_url) = (address.to_owned(), format!("https://{HOST}:{port}/{path}"));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, address) = (acceptor.clone(), address.clone());
-            tokio::spawn(async move {
-                // A client that does not trust the certificate ends the handshake.
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let mut onward = TcpStream::connect(address).await.unwrap();
-                let _ = copy_bidirectional(&mut stream, &mut onward).await;
-            });
-        }
-    });
-    (base_url, made.cert.pem())
-}
 
 /// Knows [`NAMED`], and all that ends in `.cluster.test`; answers SERVFAIL for what ends in [`BAD_SEARCH`], and that there is
 /// no such name else.
@@ -147,7 +109,7 @@ async fn the_image_reaches_datafast_by_its_own_certificates() {
     let plane = Plane::take().await;
     let kubeconfig = plane.cluster.kubeconfig_operator(None).unwrap();
     let root = rootfs(plane.cluster.dir(), &kubeconfig);
-    let (base_url, certificate) = datafast().await;
+    let (base_url, certificate) = datafast_by_tls(&[HOST, NAMED]).await;
     let operator = start(&root, &kubeconfig).await;
     let setup = Setup { spec: Some(json!({ "baseUrl": base_url })), ..Setup::default() };
     let w = World::on(plane.cluster.clone(), setup).await;
@@ -170,7 +132,7 @@ async fn a_search_domain_that_does_not_answer_is_passed_over_with_ndots_1_or_a_d
     let plane = Plane::take().await;
     let kubeconfig = plane.cluster.kubeconfig_operator(None).unwrap();
     let root = rootfs(plane.cluster.dir(), &kubeconfig);
-    let (base_url, certificate) = datafast().await;
+    let (base_url, certificate) = datafast_by_tls(&[HOST, NAMED]).await;
     trust(&root, &certificate);
     resolve_by(&root, BAD_SEARCH, 5);
     let operator = start(&root, &kubeconfig).await;

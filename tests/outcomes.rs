@@ -93,6 +93,14 @@ async fn ready_quotes(w: &World, name: &str, instead: Instead) -> String {
     .await
 }
 
+/// Waits until an event about this was not published, and the log has that.
+pub(crate) async fn event_is_missed(operator: &Operator, plan: &Plan, name: &str, instead: Instead) -> String {
+    let is_tried = || async { (plan.times(name) > 0).then_some(()) };
+    eventually(&format!("an event about {name} is tried"), WAIT, is_tried).await;
+    // Each answer is told once, whatever the event was about.
+    log_quotes(operator, "an event could not be published", instead).await
+}
+
 async fn deploy(w: &World, name: &str) {
     let labels = json!({ "app": name });
     let pod = json!({ "containers": [{ "name": "app", "image": "example.com/app" }] });
@@ -132,7 +140,7 @@ async fn try_one(w: &World, operator: &Operator, plan: &Plan, asks: Asks, instea
     }
     let place = match asks {
         Asks::WriteStatus => log_quotes(operator, name, instead).await,
-        Asks::PublishEvent => log_quotes(operator, "an event could not be published", instead).await,
+        Asks::PublishEvent => event_is_missed(operator, plan, name, instead).await,
         // A conflict is none here: nobody else's change is in the way.
         Asks::RestartWorkload if instead != Instead::Broken => {
             let event = eventually("an event quotes the answer", WAIT, || async {

@@ -26,8 +26,6 @@ pub enum Setup {
     NotFound,
     /// Its credential can't be read. Why, for people.
     NoCredential(String),
-    /// It can't be kept while it is in use. Why, for people.
-    NotKept(String),
     /// Its base URL can't be used. Why, for people.
     NoTransport(String),
     /// There is a credential.
@@ -208,9 +206,7 @@ impl State {
         match (&self.setup, self.closed(collection)) {
             (Setup::Unseen, _) => observed::Availability::Connecting,
             (Setup::NotFound, _) => observed::Availability::NotFound,
-            (Setup::NotKept(why) | Setup::NoCredential(why) | Setup::NoTransport(why), _) => {
-                observed::Availability::NotReady(why.clone())
-            }
+            (Setup::NoCredential(why) | Setup::NoTransport(why), _) => observed::Availability::NotReady(why.clone()),
             (Setup::Ready, Some((Trouble::CredentialsRejected(message), _))) => {
                 observed::Availability::NotReady(format!("DataFast rejects its credential: {message}"))
             }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +118,7 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     let (kept, failed) = match keep(resource, ctx, &account, !users.is_empty(), may_have_more).await {
         Ok(kept) => (kept, None),
         Err(error) if lock(&account.failed_reconciles).times() < untold(&error) => return Err(error),
-        Err(error) => (Some(resource.clone()), Some(error)),
+        Err(error) => (Some(last_seen(resource, ctx)), Some(error)),
     };
     let Some(resource) = &kept else {
         account.disconnect(Setup::NotFound);
@@ -131,7 +132,7 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     if can_be_read && is_other() {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
-    let failed = failed_to_connect(resource, ctx, &account, &users, failed).await;
+    let failed = failed.or(connect(resource, ctx, &account, &users).await.err());
     // What is not allowed is not asked of DataFast, but for what was issued before.
     let beyond = ctx.beyond_share(resource, &users);
     let is_listed =
@@ -156,7 +157,7 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
             wake_stirred(&account, concerned, &snapshot, ctx.now());
         }
     }
-    answered("Writing status", account_status::write(resource, cx, &report, &users, failed.as_ref())).await?;
+    answered(status::WRITING_STATUS, account_status::write(resource, cx, &report, &users, failed.as_ref())).await?;
     // What can be done without it is done: it is tried again soon.
     if let Some(error) = failed {
         return Err(error);
@@ -166,34 +167,29 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
 }
 
-/// Hands the account its credential, and has its users hear of another one. What fails of the account's own requests, this
-/// one or, by `failed`, one before it, keeps an account that has a credential from nothing.
-async fn failed_to_connect(
+/// The account may have changed while an answer was waited for, and then status could not be written over it.
+fn last_seen(resource: &Lenient<DataFastAccount>, ctx: &Context) -> Lenient<DataFastAccount> {
+    let seen = ctx.account_resources.get(&ObjectRef::new(&resource.name_any()));
+    let seen = seen.filter(|seen| seen.uid() == resource.uid());
+    seen.map_or_else(|| resource.clone(), |seen| (*seen).clone())
+}
+
+/// Hands the account its credential, and has its users hear of another one.
+async fn connect(
     resource: &Lenient<DataFastAccount>,
     ctx: &Context,
     account: &Account,
     users: &[Arc<dyn Managed>],
-    failed: Option<Error>,
-) -> Option<Error> {
-    let deleting = resource.metadata.deletion_timestamp.is_some();
-    if let Some(error) = failed.as_ref().filter(|_| !deleting && !account.is_connected()) {
-        let why = format!("the finalizer that keeps the account while it is in use can't be put on: {}", error.words());
-        account.disconnect(Setup::NotKept(why));
-        return failed;
-    }
-    match account_credential::connect(resource, ctx, account).await {
-        Ok(false) => failed,
-        Ok(true) => {
-            for user in users {
-                if let Some(memory) = ctx.memories.known(user.uid()) {
-                    lock(&memory).apply(Event::CredentialChanged, ctx.both_clocks());
-                }
-                account.wake(user.reference());
+) -> Result<(), Error> {
+    if account_credential::connect(resource, ctx, account).await? {
+        for user in users {
+            if let Some(memory) = ctx.memories.known(user.uid()) {
+                lock(&memory).apply(Event::CredentialChanged, ctx.both_clocks());
             }
-            failed
+            account.wake(user.reference());
         }
-        Err(error) => failed.or(Some(error)),
     }
+    Ok(())
 }
 
 /// The token that a resource says it has, where every list must show it by now.

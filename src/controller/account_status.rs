@@ -34,6 +34,8 @@ pub(super) async fn write(
     let mut verdict = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
         verdict.message = format!("Deletion waits {}. {}", awaited(cx, users, failed), verdict.message);
+    } else if let Some(error) = failed.filter(|_| verdict.ready) {
+        verdict.message = format!("{}. {error}. It is tried again at least every minute", verdict.message);
     }
     ctx.metrics.account_ready(&resource.name_any(), verdict.ready);
     // Before the first list there is nothing to report.
@@ -172,7 +174,6 @@ fn verdict(report: &Report) -> Verdict {
     let stalled = |reason, message| Verdict { ready: false, stalled: true, reason, message };
     let retried = |reason, message| Verdict { ready: false, stalled: false, reason, message };
     match (&report.setup, &report.trouble) {
-        (Setup::NotKept(why), _) => stalled("FinalizerRefused", capital(why)),
         (Setup::NoCredential(why), _) => stalled("CredentialsNotFound", capital(why)),
         (Setup::NoTransport(why), _) => stalled("ApiUnavailable", capital(why)),
         (_, Some((Trouble::CredentialsRejected(message), _))) => stalled(

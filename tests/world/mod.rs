@@ -4,6 +4,7 @@ mod clocked;
 mod operator;
 mod sight;
 mod subject;
+mod tls;
 mod workload;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use operator::{
 };
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
+pub(crate) use tls::datafast_by_tls;
 pub(crate) use workload::workload;
 
 /// Where the operator's credentials are.
