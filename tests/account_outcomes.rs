@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use datafast_harness::{Asks, Cutter, Instead, Operator, Plan, condition, eventually};
 use datafast_sandbox::AccountOptions;
 use futures::future::join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use crate::outcomes::{ANSWERS, Told, event_is_missed, is_counted, is_documented, log_quotes, name_of, quotes};
@@ -47,13 +48,13 @@ fn is_quoted(message: &str, instead: Instead) -> bool {
     quotes(message, instead) || has_no_words && message.contains("can't be")
 }
 
-/// Waits until the resource says it.
+/// Waits until the resource has said it: the labels may be seen by a list soon after.
 async fn resource_quotes(w: &World, instead: Instead) -> String {
     let reason = eventually(&format!("the resource of {} quotes the answer", w.name), WAIT, || async {
-        let ready = condition(&w.resource("agent").await, "Ready");
+        let said = w.said("agent");
         // What can't be told is not allowed.
-        let is_told = ready.as_ref().is_some_and(|it| quotes(&it.message, instead) || it.reason == "NotAllowed");
-        ready.clone().filter(|_| is_told).map(|ready| ready.reason).ok_or(ready)
+        let is_told = |it: &&Condition| quotes(&it.message, instead) || it.reason == "NotAllowed";
+        said.iter().find(is_told).map(|it| it.reason.clone()).ok_or_else(|| format!("{said:?}"))
     });
     format!("`{}`", reason.await)
 }
