@@ -1,5 +1,7 @@
 //! The account resource: its credential, its slots, and what its resources hear of them.
 
+use std::fs;
+
 use data_encoding::BASE64;
 use datafast_harness::{condition, eventually};
 use datafast_operator::api::TokenCounts;
@@ -7,7 +9,7 @@ use datafast_sandbox::{AccountOptions, Fault, FaultBody, ForeignToken, Kind, Ope
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::world::{Plane, Setup, WAIT, World, start};
+use crate::world::{ARGS, Plane, Setup, WAIT, World, datafast_by_tls, start, start_with};
 
 fn permissions() -> Value {
     json!({ "permissions": ["analytics:read"] })
@@ -297,4 +299,27 @@ async fn two_account_resources_may_lead_to_one_account() {
     assert_eq!(other.issued("two").await.secret, two.secret);
     assert_eq!((w.posts(), w.deletes()), (2, 0));
     assert_eq!(w.account_resource().await.status.unwrap().unclaimed, []);
+}
+
+/// As where a mounted bundle is renewed.
+#[tokio::test]
+async fn a_ca_bundle_that_is_replaced_is_used_without_a_restart() {
+    let plane = Plane::take().await;
+    let bundle = plane.cluster.dir().join("bundle.pem");
+    let ((former, its_certificate), (next, next_certificate)) =
+        (datafast_by_tls(&["localhost"]).await, datafast_by_tls(&["localhost"]).await);
+    fs::write(&bundle, its_certificate).unwrap();
+    let trusted = [("SSL_CERT_FILE", bundle.to_str().unwrap())];
+    let _operator = start_with(&plane.cluster, None, &ARGS, &trusted).await;
+    let spec = Some(json!({ "baseUrl": former }));
+    let w = World::on(plane.cluster.clone(), Setup { spec, ..Setup::default() }).await;
+    w.account_says("Connected").await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let before = w.issued("agent").await;
+    w.set_account(json!({ "baseUrl": next })).await;
+    let ready = w.account_says("ApiUnavailable").await;
+    assert!(ready.message.contains("invalid peer certificate"), "{ready:?}");
+    fs::write(&bundle, next_certificate).unwrap();
+    w.account_says("Connected").await;
+    assert_eq!(w.issued("agent").await.token.id, before.token.id);
 }

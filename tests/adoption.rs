@@ -153,8 +153,9 @@ async fn an_entry_without_a_key_is_not_taken_over(#[values(AccessToken, WebsiteK
     is_refused(&w, &id, json!({ "other": key }), "token").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_entry_that_is_no_key_alone_is_refused_by_what_it_is() {
+async fn an_entry_that_is_no_key_alone_is_refused_by_what_it_is(#[values(AccessToken, WebsiteKey)] kind: Subject) {
     type Entry = (fn(&str) -> String, &'static str);
     let entries: [Entry; 6] = [
         (|key| format!("\"{key}\""), "is in quotes"),
@@ -168,7 +169,7 @@ async fn an_entry_that_is_no_key_alone_is_refused_by_what_it_is() {
         ),
     ];
     let refusals = entries.map(|(entry, words)| async move {
-        let w = World::new().await;
+        let w = World::of(kind).await;
         let (id, key) = w.made_by_hand(&["analytics:read"]);
         is_refused(&w, &id, json!({ "token": entry(&key) }), words).await;
         let resource = serde_json::to_string(&w.resource("agent").await).unwrap();

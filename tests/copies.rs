@@ -1,7 +1,7 @@
 //! A Secret that was copied, a status that was restored beside the original, a Secret whose owner is gone: it is said what
 //! is wrong, and the original's token is safe.
 
-use datafast_harness::wait_gone;
+use datafast_harness::{Cutter, Plan, condition, wait_gone};
 use datafast_operator::api::names;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -12,9 +12,9 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::world::{
-    Issued,
+    ARGS, Issued, Plane, Setup,
     Subject::{self, AccessToken, WebsiteKey},
-    WAIT, World,
+    WAIT, World, launch, start,
 };
 
 /// A copy of a Secret, as a replicator makes it: with all labels and annotations.
@@ -78,6 +78,49 @@ async fn a_copied_secret_is_a_conflict_that_names_the_original(
     assert_eq!(there.secret("agent").await, copied);
     let live: Vec<_> = w.issued_tokens().into_iter().map(|token| token.id).collect();
     assert_eq!(live, std::slice::from_ref(&original.token.id), "what was its own is gone");
+    is_untouched(&w, &original).await;
+}
+
+/// The original may be among what has not been listed yet.
+#[rstest]
+#[tokio::test]
+async fn a_copied_secret_is_not_taken_over_before_all_resources_were_seen(
+    #[values(AccessToken, WebsiteKey)] kind: Subject,
+) {
+    let plane = Plane::take().await;
+    let operator = start(&plane.cluster, None, &ARGS).await;
+    let w = World::on(plane.cluster.clone(), Setup { kind, ..Setup::default() }).await;
+    w.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    let original = w.issued("agent").await;
+    operator.terminate().await.unwrap();
+    let there = w.neighbour().await;
+    let copied = there.secrets().create(&PostParams::default(), &older_copy(&original.secret)).await.unwrap();
+    there.apply("agent", json!({ "permissions": ["analytics:read"] })).await;
+    there.apply("witness", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+
+    let plan = Plan::count_only();
+    let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
+    let plural = kind.resource().plural;
+    plan.hold_lists(&format!("/apis/datafa.st/v1alpha1/namespaces/{}/{plural}", w.namespace));
+    let both = format!("--watch-namespaces={},{}", w.namespace, there.namespace);
+    let asked = w.requests().len();
+    let args = [&ARGS[..], &[&both]].concat();
+    let _operator = launch(&plane.cluster, Some(cutter.url()), &args, &[]).await;
+    there.says("witness", "Suspended").await;
+    // What comes later in the watch is judged: so the copy has been judged, too.
+    there.apply("later", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
+    there.says("later", "Suspended").await;
+    let ready = condition(&there.resource("agent").await, "Ready");
+    let trusted = ready.is_some_and(|ready| ready.status == "True");
+    assert!(!trusted, "nobody has seen the original");
+    assert_eq!(there.secret("agent").await, copied);
+    assert_eq!(w.requests().len(), asked, "not even its key was tried");
+
+    plan.answer_lists();
+    there.says("agent", "SecretConflict").await;
+    there.polls(1).await;
+    assert_eq!(there.secret("agent").await, copied, "it is never overwritten");
+    assert_eq!((w.posts(), w.deletes()), (1, 0));
     is_untouched(&w, &original).await;
 }
 

@@ -89,17 +89,19 @@ async fn the_finalizer_comes_back_in_every_state(
 }
 
 /// The API server takes a deletion that was begun before the finalizer was put on: then the record is gone, too.
+#[rstest]
 #[tokio::test]
-async fn what_is_gone_before_its_turn_is_not_issued() {
-    const AT_ONCE: u32 = 4;
-    let w = World::new().await;
+async fn what_is_gone_before_its_turn_is_not_issued(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    // So many requests are under way at once: for an account, and for one of its websites.
+    let at_once: u32 = if kind == AccessToken { 4 } else { 2 };
+    let w = World::of(kind).await;
     w.account_says("Connected").await;
-    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).times(AT_ONCE));
+    let hold = w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Hold).times(at_once));
     let spec = || json!({ "permissions": ["analytics:read"] });
-    for n in 0..AT_ONCE {
+    for n in 0..at_once {
         w.apply(&format!("before-{n}"), spec()).await;
     }
-    eventually("all turns are taken", WAIT, || async { (w.posts() == u64::from(AT_ONCE)).then_some(()) }).await;
+    eventually("all turns are taken", WAIT, || async { (w.posts() == u64::from(at_once)).then_some(()) }).await;
     w.apply("agent", spec()).await;
     eventually("it is recorded", WAIT, || async {
         w.resource("agent").await.annotations().contains_key(names::ATTEMPTS).then_some(())
@@ -112,10 +114,10 @@ async fn what_is_gone_before_its_turn_is_not_issued() {
     w.apply("witness", json!({ "permissions": ["analytics:read"], "suspend": true })).await;
     w.says("witness", "Suspended").await;
     w.account.release(hold);
-    for n in 0..AT_ONCE {
+    for n in 0..at_once {
         w.issued(&format!("before-{n}")).await;
     }
-    assert_eq!(w.posts(), u64::from(AT_ONCE), "nothing is issued for what is gone");
+    assert_eq!(w.posts(), u64::from(at_once), "nothing is issued for what is gone");
 }
 
 /// A world with an operator of its own, which can be halted.

@@ -6,6 +6,7 @@
 //! namespace and an account of their own; see [`world::World`]. `make control-plane` builds the former's programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
+mod account_outcomes;
 mod accounts;
 mod adoption;
 mod allow;

@@ -151,9 +151,10 @@ async fn invented_websites_cost_few_lists_and_hold_up_nobody() {
 }
 
 /// What looks like a limit in one refusal says nothing of the account.
+#[rstest]
 #[tokio::test]
-async fn a_refusal_with_a_limit_in_its_words_is_the_resources_own() {
-    let w = World::with(Setup { others: 2, ..Setup::default() }).await;
+async fn a_refusal_with_a_limit_in_its_words_is_the_resources_own(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::with(Setup { kind, others: 2, ..Setup::default() }).await;
     for message in ["name 'limits-agent' is invalid", "too many websites (max 5)"] {
         let body = FaultBody::Error { code: None, message: message.into() };
         w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 400, body }).once());
@@ -169,9 +170,10 @@ async fn a_refusal_with_a_limit_in_its_words_is_the_resources_own() {
 }
 
 /// 500 for one resource's requests: it backs off by itself, and others are served at once.
+#[rstest]
 #[tokio::test]
-async fn requests_that_always_fail_for_one_resource_hold_up_no_other() {
-    let w = World::new().await;
+async fn requests_that_always_fail_for_one_resource_hold_up_no_other(#[values(AccessToken, WebsiteKey)] kind: Subject) {
+    let w = World::of(kind).await;
     w.account_says("Connected").await;
     w.set_fault(Fault::new(Operation::CreateAccessToken, Kind::Status { status: 500, body: FaultBody::Html }).times(4));
     w.apply("bad", permissions()).await;

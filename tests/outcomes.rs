@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use datafast_harness::{Asks, BY_PLAN, Cutter, Instead, Plan, condition, eventually, wait_gone};
+use datafast_harness::{Asks, BY_PLAN, Cutter, Instead, Operator, Plan, condition, eventually, wait_gone};
 use datafast_operator::api::names;
 use datafast_sandbox::{AccountOptions, Operation};
 use futures::future::join_all;
@@ -24,7 +24,7 @@ const ASKED: [Asks; 8] = [
     Asks::PublishEvent,
 ];
 
-const ANSWERS: [Instead; 9] = [
+pub(crate) const ANSWERS: [Instead; 10] = [
     Instead::Refusal(400, "BadRequest"),
     Instead::Refusal(403, "Forbidden"),
     Instead::Refusal(409, "Conflict"),
@@ -34,9 +34,10 @@ const ANSWERS: [Instead; 9] = [
     Instead::Refusal(503, "ServiceUnavailable"),
     Instead::Nonsense,
     Instead::Broken,
+    Instead::Silence,
 ];
 
-fn name_of(asks: Asks, instead: Instead) -> String {
+pub(crate) fn name_of(asks: Asks, instead: Instead) -> String {
     let answer = match instead {
         Instead::Refusal(code, _) => code.to_string(),
         other => format!("{other:?}").to_lowercase(),
@@ -46,32 +47,58 @@ fn name_of(asks: Asks, instead: Instead) -> String {
 
 /// Where people read how it went.
 #[derive(Debug)]
-struct Told {
-    place: String,
-    tries: usize,
+pub(crate) struct Told {
+    pub(crate) place: String,
+    pub(crate) tries: usize,
+}
+
+/// Any of these is in words that quote the answer.
+pub(crate) fn words_of(instead: Instead) -> &'static [&'static str] {
+    match instead {
+        Instead::Refusal(409, _) => &[BY_PLAN, "changed by somebody else", "read again"],
+        Instead::Refusal(..) => &[BY_PLAN],
+        Instead::Nonsense | Instead::Broken => &["tried again", "read again"],
+        Instead::Silence => &["did not answer"],
+    }
+}
+
+pub(crate) fn quotes(text: &str, instead: Instead) -> bool {
+    words_of(instead).iter().any(|words| text.contains(words))
+}
+
+/// Waits until the log has a warning about this that quotes the answer.
+pub(crate) async fn log_quotes(operator: &Operator, about: &str, instead: Instead) -> String {
+    let words = match instead {
+        // These have no words of their own.
+        Instead::Nonsense => "deserializ",
+        Instead::Broken => "Service",
+        other => words_of(other).last().unwrap(),
+    };
+    let words = if instead == Instead::Refusal(409, "Conflict") { "" } else { words };
+    eventually(&format!("the log quotes the answer about {about}"), WAIT, || async {
+        let log = operator.logs();
+        let mut warnings = log.lines().filter(|line| line.contains("WARN") && line.contains(about));
+        warnings.any(|line| line.contains(words)).then(|| "the log".to_owned()).ok_or_else(|| about.to_owned())
+    })
+    .await
 }
 
 /// Waits until `Ready` quotes the answer, if it has words of its own.
 async fn ready_quotes(w: &World, name: &str, instead: Instead) -> String {
-    let words = match instead {
-        Instead::Refusal(409, _) => "changed by somebody else",
-        Instead::Refusal(..) => BY_PLAN,
-        Instead::Nonsense | Instead::Broken => "tried again",
-    };
     eventually(&format!("Ready of {name} quotes the answer"), WAIT, || async {
         let ready = condition(&w.resource(name).await, "Ready");
-        let quotes =
-            |message: &str| message.contains(words) || message.contains(BY_PLAN) || message.contains("read again");
-        let is_told = ready.as_ref().is_some_and(|ready| quotes(&ready.message));
+        let is_told = ready.as_ref().is_some_and(|ready| quotes(&ready.message, instead));
         ready.clone().filter(|_| is_told).map(|ready| ready.reason).ok_or(ready)
     })
     .await
 }
 
-/// Waits until it was tried so often.
-async fn tried(plan: &Plan, name: &str, times: usize) {
-    let is_tried = || async { if plan.times(name) >= times { Ok(()) } else { Err(plan.times(name)) } };
-    eventually(&format!("{name} is tried {times} times"), WAIT, is_tried).await;
+/// Waits until an event about this was not published, and the log has that.
+pub(crate) async fn event_is_missed(operator: &Operator, plan: &Plan, name: &str, instead: Instead) -> String {
+    let is_tried = || async { (plan.times(name) > 0).then_some(()) };
+    eventually(&format!("an event about {name} is tried"), WAIT, is_tried).await;
+    // Each answer is told once, whatever the event was about.
+    log_quotes(operator, "an event could not be published", instead).await
 }
 
 async fn deploy(w: &World, name: &str) {
@@ -88,7 +115,7 @@ async fn deploy(w: &World, name: &str) {
     api.create(&PostParams::default(), &serde_json::from_value(deployment).unwrap()).await.unwrap();
 }
 
-async fn try_one(w: &World, plan: &Plan, asks: Asks, instead: Instead) -> Told {
+async fn try_one(w: &World, operator: &Operator, plan: &Plan, asks: Asks, instead: Instead) -> Told {
     let name = &name_of(asks, instead);
     let mut spec = json!({ "permissions": ["analytics:read"] });
     match asks {
@@ -112,17 +139,14 @@ async fn try_one(w: &World, plan: &Plan, asks: Asks, instead: Instead) -> Told {
         }
     }
     let place = match asks {
-        Asks::WriteStatus | Asks::PublishEvent => {
-            eventually("the Secret is there", WAIT, || async { w.secrets().get_opt(name).await.unwrap() }).await;
-            tried(plan, name, 1).await;
-            "the log".to_owned()
-        }
+        Asks::WriteStatus => log_quotes(operator, name, instead).await,
+        Asks::PublishEvent => event_is_missed(operator, plan, name, instead).await,
         // A conflict is none here: nobody else's change is in the way.
         Asks::RestartWorkload if instead != Instead::Broken => {
             let event = eventually("an event quotes the answer", WAIT, || async {
                 let events = w.events(name).await.into_iter();
                 let failed = events.filter(|event| event.reason.as_deref() == Some("RolloutRestartFailed"));
-                let quotes = |note: &String| note.contains(BY_PLAN) || instead == Instead::Nonsense;
+                let quotes = |note: &String| quotes(note, instead) || instead == Instead::Nonsense;
                 failed.into_iter().find(|event| event.note.as_ref().is_some_and(quotes))
             });
             format!("the event `{}`", event.await.reason.unwrap())
@@ -153,12 +177,12 @@ async fn ends_well(w: &World, asks: Asks, name: &str) {
     assert!(posts(w, name) <= most, "{} requests for {name}", posts(w, name));
 }
 
-/// As in the documentation.
-fn table(told: &[Vec<Told>]) -> String {
-    let head =
-        ["| |", " 400 |", " 403 |", " 409 |", " 422 |", " 429 |", " 500 |", " 503 |", " no object |", " broken off |"];
-    let mut table = head.concat() + "\n|" + &"---|".repeat(head.len()) + "\n";
-    for (asks, told) in ASKED.iter().zip(told) {
+const HEAD: [&str; 11] = ["", "400", "403", "409", "422", "429", "500", "503", "no object", "broken off", "no answer"];
+
+/// Whether the documentation has these outcomes.
+pub(crate) fn is_documented(asked: &[Asks], told: &[Vec<Told>]) {
+    let mut table = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len())).replacen("|  |", "| |", 1);
+    for (asks, told) in asked.iter().zip(told) {
         let what = match asks {
             Asks::ReadSecret => "read the Secret",
             Asks::TrySecret => "try the Secret (dry run)",
@@ -168,11 +192,28 @@ fn table(told: &[Vec<Told>]) -> String {
             Asks::WriteStatus => "write status",
             Asks::RestartWorkload => "restart a workload",
             Asks::PublishEvent => "publish an event",
+            Asks::ReadNamespace => "read the namespace's labels",
+            Asks::ReadCredential => "read the credential",
+            Asks::PatchAccount => "put on the account's finalizer",
+            Asks::WriteAccountStatus => "write the account's status",
+            Asks::PublishAccountEvent => "publish an event about the account",
         };
         let _ =
             writeln!(table, "| {what} | {} |", told.iter().map(|told| &*told.place).collect::<Vec<_>>().join(" | "));
     }
-    table
+    let docs = include_str!("../docs/troubleshooting.md");
+    assert!(docs.contains(&table), "docs/troubleshooting.md has another table than this:\n{table}");
+}
+
+/// What failed is counted, by what it was asked for and how it failed.
+pub(crate) async fn is_counted(operator: &Operator, kinds: &[&str]) {
+    let metrics = operator.metrics().await.unwrap();
+    for kind in kinds {
+        for reason in ["Refused", "Unreachable", "TimedOut"] {
+            let sample = format!("datafast_reconcile_errors_total{{kind=\"{kind}\",reason=\"{reason}\"}}");
+            assert!(metrics.contains(&sample), "{sample} is missing in:\n{metrics}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -180,7 +221,7 @@ async fn whatever_is_answered_to_whichever_request_is_said_and_costs_nothing() {
     let plane = Plane::take().await;
     let plan = Plan::count_only();
     let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
-    let _operator = start(&plane.cluster, Some(cutter.url()), &ARGS).await;
+    let operator = &start(&plane.cluster, Some(cutter.url()), &ARGS).await;
     let account = AccountOptions { token_limit: Some(200), ..AccountOptions::default() };
     let spec = Some(json!({ "tokenLimit": 200 }));
     let w = World::on(plane.cluster.clone(), Setup { account, spec, ..Setup::default() }).await;
@@ -188,7 +229,7 @@ async fn whatever_is_answered_to_whichever_request_is_said_and_costs_nothing() {
     let (w, plan) = (&w, &plan);
     let told = join_all(ASKED.map(async |asks| {
         join_all(ANSWERS.map(async |instead| {
-            let told = try_one(w, plan, asks, instead).await;
+            let told = try_one(w, operator, plan, asks, instead).await;
             ends_well(w, asks, &name_of(asks, instead)).await;
             assert!((1..=40).contains(&told.tries), "{asks:?}, {instead:?}: {} times", told.tries);
             told
@@ -196,7 +237,6 @@ async fn whatever_is_answered_to_whichever_request_is_said_and_costs_nothing() {
         .await
     }))
     .await;
-    let table = table(&told);
-    let docs = include_str!("../docs/troubleshooting.md");
-    assert!(docs.contains(&table), "docs/troubleshooting.md has another table than this:\n{table}");
+    is_counted(operator, &["DataFastAccessToken", "Event"]).await;
+    is_documented(&ASKED, &told);
 }

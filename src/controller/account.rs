@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,9 @@ use super::observe::status_record;
 use super::panics::caught;
 use super::resource::Managed;
 use super::watch::Progress;
-use super::{Context, Doing, Error, LONGEST_PAUSE, account_credential, account_status, answered, pauses, status};
+use super::{
+    Context, Error, LONGEST_PAUSE, account_credential, account_status, answered, asked, pauses, status, untold,
+};
 use crate::account::{Account, Setup};
 use crate::api::{DataFastAccount, names};
 use crate::datafast::TokenId;
@@ -36,6 +39,10 @@ use crate::telemetry::{Over, millis};
 pub(super) const KIND: &str = "DataFastAccount";
 /// A deletion that waits for resources is tried again this often.
 const STILL_IN_USE: Duration = Duration::from_secs(5);
+
+/// After a failure, the next try has this pause of [`pauses`] first, some seconds, and no later one than that: a minute.
+const FIRST_PAUSE: u32 = 4;
+const LAST_PAUSE: u32 = 10;
 
 /// What an account's reconcile needs beside the context.
 pub(super) struct AccountContext {
@@ -82,12 +89,18 @@ pub(super) fn retry(resource: Arc<Lenient<DataFastAccount>>, error: &Error, cx: 
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
-    if !is_conflict && lock(&cx.ctx.accounts.get(&name).failed_reconciles).is_news(error) {
+    let (is_news, times) = {
+        let account = cx.ctx.accounts.get(&name);
+        let mut failures = lock(&account.failed_reconciles);
+        (failures.is_news_after(untold(error), error), failures.times())
+    };
+    if is_news {
         tracing::warn!(kind = KIND, name, account = name, %error, "the reconcile failed");
     } else {
         tracing::debug!(kind = KIND, name, account = name, %error, "the reconcile failed again");
     }
-    let pause = if is_conflict { pauses().next() } else { pauses().nth(4) };
+    let after = if is_conflict { times } else { times.max(FIRST_PAUSE) }.min(LAST_PAUSE);
+    let pause = usize::try_from(after).ok().and_then(|after| pauses().nth(after));
     Requeue::requeue(pause.unwrap_or(LONGEST_PAUSE))
 }
 
@@ -99,11 +112,15 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     let may_have_more = !cx.unseen().is_empty();
     let users = ctx.users_of(&name);
     let deleting = resource.metadata.deletion_timestamp.is_some();
-    if users.is_empty() && !account.is_in_use() && answered(account_credential::is_foreign(resource, ctx)).await? {
+    if users.is_empty() && !account.is_in_use() && account_credential::is_foreign(resource, ctx).await? {
         return Ok(Requeue::await_change());
     }
-    let kept = keep(resource, ctx, &account, !users.is_empty(), may_have_more);
-    let Some(resource) = &answered(kept).await? else {
+    let (kept, failed) = match keep(resource, ctx, &account, !users.is_empty(), may_have_more).await {
+        Ok(kept) => (kept, None),
+        Err(error) if lock(&account.failed_reconciles).times() < untold(&error) => return Err(error),
+        Err(error) => (Some(last_seen(resource, ctx)), Some(error)),
+    };
+    let Some(resource) = &kept else {
         account.disconnect(Setup::NotFound);
         tell(&account, &users);
         return Ok(Requeue::await_change());
@@ -115,14 +132,7 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     if can_be_read && is_other() {
         users.iter().for_each(|user| account.wake(user.reference()));
     }
-    if answered(account_credential::connect(resource, ctx, &account)).await? {
-        for user in &users {
-            if let Some(memory) = ctx.memories.known(user.uid()) {
-                lock(&memory).apply(Event::CredentialChanged, ctx.both_clocks());
-            }
-            account.wake(user.reference());
-        }
-    }
+    let failed = failed.or(connect(resource, ctx, &account, &users).await.err());
     // What is not allowed is not asked of DataFast, but for what was issued before.
     let beyond = ctx.beyond_share(resource, &users);
     let is_listed =
@@ -147,10 +157,39 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
             wake_stirred(&account, concerned, &snapshot, ctx.now());
         }
     }
-    answered(account_status::write(resource, cx, &report, &users)).await?;
+    answered(status::WRITING_STATUS, account_status::write(resource, cx, &report, &users, failed.as_ref())).await?;
+    // What can be done without it is done: it is tried again soon.
+    if let Some(error) = failed {
+        return Err(error);
+    }
     let poll = resource.poll_interval();
     let wait = account.until_list().map_or(poll, |due| due.min(poll.max(Duration::from_secs(600))));
     Ok(Requeue::requeue(if deleting { wait.min(STILL_IN_USE) } else { wait } + Duration::from_millis(1)))
+}
+
+/// The account may have changed while an answer was waited for, and then status could not be written over it.
+fn last_seen(resource: &Lenient<DataFastAccount>, ctx: &Context) -> Lenient<DataFastAccount> {
+    let seen = ctx.account_resources.get(&ObjectRef::new(&resource.name_any()));
+    let seen = seen.filter(|seen| seen.uid() == resource.uid());
+    seen.map_or_else(|| resource.clone(), |seen| (*seen).clone())
+}
+
+/// Hands the account its credential, and has its users hear of another one.
+async fn connect(
+    resource: &Lenient<DataFastAccount>,
+    ctx: &Context,
+    account: &Account,
+    users: &[Arc<dyn Managed>],
+) -> Result<(), Error> {
+    if account_credential::connect(resource, ctx, account).await? {
+        for user in users {
+            if let Some(memory) = ctx.memories.known(user.uid()) {
+                lock(&memory).apply(Event::CredentialChanged, ctx.both_clocks());
+            }
+            account.wake(user.reference());
+        }
+    }
+    Ok(())
 }
 
 /// The token that a resource says it has, where every list must show it by now.
@@ -208,11 +247,17 @@ async fn keep(
         let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
         let api: Api<Lenient<DataFastAccount>> = Api::all(ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        match api.patch(&resource.name_any(), &params, &Patch::Merge(patch)).await {
+        match asked("Patching the account's finalizers", api.patch(&resource.name_any(), &params, &Patch::Merge(patch)))
+            .await
+        {
             Ok(patched) => kept = patched,
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(None),
-            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Err(Error::Conflict("the account")),
-            Err(error) => return Err(error).doing("Patching the account's finalizers"),
+            Err(Error::Kubernetes { error: kube::Error::Api(refusal), .. }) if refusal.is_not_found() => {
+                return Ok(None);
+            }
+            Err(Error::Kubernetes { error: kube::Error::Api(refusal), .. }) if refusal.is_conflict() => {
+                return Err(Error::Conflict("the account"));
+            }
+            Err(error) => return Err(error),
         }
     }
     account.set_in_use(in_use);

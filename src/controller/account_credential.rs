@@ -7,11 +7,13 @@ use kube::Api;
 use zeroize::Zeroizing;
 
 use super::lenient::Lenient;
-use super::{Context, Doing, Error, words};
+use super::{Context, Error, asked};
 use crate::account::{Account, Setup};
 use crate::api::DataFastAccount;
 use crate::datafast::{Client, RawKey};
 use crate::telemetry::OfAccount;
+
+const READING: &str = "Reading the credential's Secret";
 
 /// Whether the account belongs to the operator of other namespaces: neither its users nor its credential are here.
 pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Result<bool, Error> {
@@ -19,9 +21,9 @@ pub(super) async fn is_foreign(resource: &DataFastAccount, ctx: &Context) -> Res
         return Ok(false);
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.settings.namespace);
-    match secrets.get_opt(&resource.spec.credentials_secret_ref.name).await {
-        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(true),
-        other => Ok(other.doing("Reading the credential's Secret")?.is_none()),
+    match asked(READING, secrets.get_opt(&resource.spec.credentials_secret_ref.name)).await {
+        Err(error) if error.is_forbidden() => Ok(true),
+        other => Ok(other?.is_none()),
     }
 }
 
@@ -50,20 +52,20 @@ pub(super) async fn connect(
         return Ok(false);
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    let read = match secrets.get_opt(name).await {
+    let secret = match asked(READING, secrets.get_opt(name)).await {
         // One that was read before goes on being used while the API server is in trouble.
-        Err(kube::Error::Api(refusal)) if refusal.is_forbidden() || !account.is_connected() => Err(format!(
-            "Secret {name:?} in namespace {namespace:?} can't be read: {}",
-            words(&kube::Error::Api(refusal))
-        )),
-        other => Ok(other.doing("Reading the credential's Secret")?),
+        Err(error) if error.is_forbidden() || !account.is_connected() => {
+            let why = format!("Secret {name:?} in namespace {namespace:?} can't be read: {}", error.words());
+            account.disconnect(Setup::NoCredential(why));
+            return Err(error);
+        }
+        other => other?,
     };
-    let credential = match read {
-        Err(why) => Err(why),
-        Ok(None) => Err(format!(
+    let credential = match secret {
+        None => Err(format!(
             "there is no Secret {name:?} in namespace {namespace:?}: create it with a DataFast token under {key:?}"
         )),
-        Ok(Some(secret)) => match secret.data.unwrap_or_default().remove(key) {
+        Some(secret) => match secret.data.unwrap_or_default().remove(key) {
             None => Err(format!(
                 "Secret {name:?} in namespace {namespace:?} has no entry {key:?}: put a DataFast token there"
             )),

@@ -20,18 +20,22 @@ use crate::lifecycle::snapshot::Listed;
 const MOST_NAMED: usize = 5;
 const MOST_UNCLAIMED: usize = 20;
 
-/// Writes the status where it differs, and publishes what is new in it.
+/// Writes the status where it differs, and publishes what is new in it. `failed` is what failed of the account's own
+/// requests.
 pub(super) async fn write(
     resource: &Lenient<DataFastAccount>,
     cx: &AccountContext,
     report: &Report,
     users: &[Arc<dyn Managed>],
+    failed: Option<&Error>,
 ) -> Result<(), Error> {
     let ctx = &cx.ctx;
     let before = resource.status.clone().unwrap_or_default();
     let mut verdict = verdict(report);
     if resource.metadata.deletion_timestamp.is_some() {
-        verdict.message = format!("Deletion waits {}. {}", awaited(cx, users), verdict.message);
+        verdict.message = format!("Deletion waits {}. {}", awaited(cx, users, failed), verdict.message);
+    } else if let Some(error) = failed.filter(|_| verdict.ready) {
+        verdict.message = format!("{}. {error}. It is tried again at least every minute", verdict.message);
     }
     ctx.metrics.account_ready(&resource.name_any(), verdict.ready);
     // Before the first list there is nothing to report.
@@ -64,14 +68,15 @@ pub(super) async fn write(
 }
 
 /// What a deletion waits for.
-fn awaited(cx: &AccountContext, users: &[Arc<dyn Managed>]) -> String {
-    match (users, Vec::from_iter(cx.unseen()).as_slice()) {
-        ([], []) => "for a last list".to_owned(),
-        ([], unseen) => {
+fn awaited(cx: &AccountContext, users: &[Arc<dyn Managed>], failed: Option<&Error>) -> String {
+    match (users, Vec::from_iter(cx.unseen()).as_slice(), failed) {
+        ([], [], Some(error)) => format!("for its finalizer to be taken off: {}", error.words()),
+        ([], [], None) => "for a last list".to_owned(),
+        ([], unseen, _) => {
             let unseen = unseen.join(", ");
             format!("until it is known whether resources in {unseen} use the account: they can't be read there")
         }
-        (users, _) => format!("for the resources that use the account: {}", named(users)),
+        (users, ..) => format!("for the resources that use the account: {}", named(users)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events: what happened, for the people who read `kubectl describe`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -17,9 +17,13 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{ANSWER_LIMIT, Settings};
+use super::{Error, Settings, asked};
 use crate::api::names;
+use crate::lock::lock;
+use crate::telemetry::{Failures, Metrics, Over, millis};
 
+/// As the metric calls what fails.
+const KIND: &str = "Event";
 /// Kubernetes takes notes of up to 1 kB.
 const NOTE_LENGTH: usize = 1000;
 /// Events on their way at once. Where the API server is so slow that more would be, the rest is left out.
@@ -38,18 +42,33 @@ pub(crate) struct Events {
     recorder: Recorder,
     under_way: Arc<Semaphore>,
     tasks: TaskTracker,
+    metrics: Arc<Metrics>,
+    failures: Arc<Mutex<Failures>>,
     /// Kubernetes has those about objects without a namespace in the namespace `default`, where an operator of some
     /// namespaces has no rights.
     about_accounts: bool,
 }
 
+/// In a namespace that is being deleted, or gone, nobody reads events.
+fn is_of_what_goes(error: &Error) -> bool {
+    let Error::Kubernetes { error: kube::Error::Api(refusal), .. } = error else { return false };
+    let causes = refusal.details.iter().flat_map(|details| &details.causes);
+    refusal.is_not_found() || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// Events can be published again.
+fn tell_end(Over { failures, lasted }: &Over) {
+    tracing::info!(failures, durationMs = millis(*lasted), "events can be published again");
+}
+
 impl Events {
-    pub(crate) fn new(client: Client, settings: &Settings) -> Self {
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>, settings: &Settings) -> Self {
         let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.instance.clone()) };
         let about_accounts = settings.watch_namespaces.is_empty();
         let under_way = Arc::new(Semaphore::new(MOST_UNDER_WAY));
         let recorder = Recorder::new(client.clone(), reporter.clone());
-        Self { client, reporter, recorder, under_way, tasks: TaskTracker::new(), about_accounts }
+        let (tasks, failures) = Default::default();
+        Self { client, reporter, recorder, under_way, tasks, metrics, failures, about_accounts }
     }
 
     /// Waits a little for those on their way.
@@ -84,11 +103,19 @@ impl Events {
             return;
         };
         let published = self.published(event, about.clone());
+        let (failures, metrics) = (self.failures.clone(), self.metrics.clone());
         let publish = async move {
-            match tokio::time::timeout(ANSWER_LIMIT, published).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, reason, "an event could not be published"),
-                Err(_) => tracing::debug!(reason, "an event could not be published in time"),
+            match asked("Publishing an event", published).await {
+                Ok(()) => lock(&failures).over().iter().for_each(tell_end),
+                Err(error) if is_of_what_goes(&error) => tracing::debug!(%error, reason, "an event has no namespace"),
+                Err(error) => {
+                    metrics.reconcile_failed(KIND, error.reason());
+                    if lock(&failures).is_news(&error) {
+                        tracing::warn!(%error, reason, "an event could not be published");
+                    } else {
+                        tracing::debug!(%error, reason, "an event could not be published");
+                    }
+                }
             }
             drop(permit);
         };

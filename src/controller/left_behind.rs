@@ -11,10 +11,11 @@ use tracing::Instrument;
 
 use super::memory::Memory;
 use super::observe::{Scene, desired, status_record};
+use super::perform::READING_SECRET;
 use super::resource::Managed;
 use super::secret::Secrets;
 use super::secret_owner::in_words;
-use super::{Context, Doing, Error, answered, pauses};
+use super::{Context, Error, asked, pauses};
 use crate::account::{Account, CallError, Caller, Kept, ResourceRef, Urgency};
 use crate::api::names;
 use crate::datafast::{self, TokenId};
@@ -124,7 +125,7 @@ impl Clearing {
             );
         }
         let Some(secret) = secret.filter(|_| found.has_secret) else { return };
-        match answered(async { self.secrets.delete(&secret).await.doing("Deleting the Secret") }).await {
+        match asked("Deleting the Secret", self.secrets.delete(&secret)).await {
             Ok(()) => tracing::info!(secret = secret.metadata.name, "deleted the Secret"),
             // Somebody has changed it, and so has a use for it.
             Err(error) => tracing::warn!(%error, "the Secret of a resource that is gone could not be deleted"),
@@ -135,10 +136,9 @@ impl Clearing {
     async fn look(&self) -> Result<(LeftBehind, Option<Secret>), Error> {
         let resource = &*self.resource;
         let secret_name = resource.secret_name();
-        let secret = answered(async { self.secrets.0.get_opt(&secret_name).await.doing("Reading the Secret") }).await?;
+        let secret = asked(READING_SECRET, self.secrets.0.get_opt(&secret_name)).await?;
         // A resource that took its place may work with the same Secret.
-        let is_replaced = resource.is_name_taken(&self.ctx.client);
-        let is_replaced = answered(async { is_replaced.await.doing("Listing resources of that name") }).await?;
+        let is_replaced = asked("Listing resources of that name", resource.is_name_taken(&self.ctx.client)).await?;
         let own = secret.as_ref().filter(|_| !is_replaced);
         let (now, view) = (self.ctx.now(), self.account.view(&resource.reference()));
         let local = lock(&self.memory).local().clone();

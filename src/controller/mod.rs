@@ -35,6 +35,7 @@ use resource::Managed;
 pub use run::{Settings, run};
 pub use standing::forbids;
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,9 +139,9 @@ pub(crate) enum Error {
     /// Somebody else changed the object: reconcile again at once.
     #[error("{0} was changed by somebody else meanwhile")]
     Conflict(&'static str),
-    /// The API server did not answer.
-    #[error("the API server did not answer within {0:?}")]
-    TimedOut(Duration),
+    /// The API server did not answer: for what it was, as the beginning of a sentence.
+    #[error("{0} failed: {no_answer}", no_answer = NoAnswer)]
+    TimedOut(&'static str),
     /// The rules found no end. That would be a defect: it must not become a hot loop.
     #[error("not settled after {0} steps")]
     Unsettled(usize),
@@ -161,6 +162,29 @@ impl Error {
             Self::Panicked => "Panic",
         }
     }
+
+    /// A right is missing, or a policy says no.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Kubernetes { error: kube::Error::Api(refusal), .. } if refusal.is_forbidden())
+    }
+
+    /// What the API server said, or why nothing is known of that: after a colon.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Kubernetes { error, .. } => words(error),
+            Self::TimedOut(_) => NoAnswer.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// That the API server did not answer, for people.
+struct NoAnswer;
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the API server did not answer within {ANSWER_LIMIT:?}")
+    }
 }
 
 /// Says for what a request to the API server was.
@@ -179,10 +203,23 @@ impl<T> Doing<T> for kube::Result<T> {
 /// that is very slow, or a connection that is dead.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(150);
 
-/// One request to the API server, or some at once. The limit is for each, and not for all that a reconcile has to ask: an API
+/// One request to the API server, or some at once; for what they are, as the beginning of a sentence. The limit is for each, and not for all that a reconcile has to ask: an API
 /// server that is slow with each would otherwise have it begin anew for ever.
-pub(crate) async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(ANSWER_LIMIT, request).await.unwrap_or(Err(Error::TimedOut(ANSWER_LIMIT)))
+pub(crate) async fn answered<T>(
+    doing: &'static str,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(ANSWER_LIMIT, request).await.unwrap_or(Err(Error::TimedOut(doing)))
+}
+
+/// As [`answered`], of one request.
+pub(crate) async fn asked<T>(doing: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    answered(doing, async { request.await.doing(doing) }).await
+}
+
+/// How often in a row it fails so before that is told: that somebody else was faster happens.
+pub(crate) fn untold(error: &Error) -> u32 {
+    if matches!(error, Error::Conflict(_)) { 4 } else { 0 }
 }
 
 /// Between tries of one object.

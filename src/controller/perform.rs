@@ -29,6 +29,19 @@ use crate::telemetry::millis;
 /// For what the Secret is read: where that fails, nothing can be decided.
 pub(super) const READING_SECRET: &str = "Reading the Secret";
 
+/// For what requests to the API server an action is, as the beginning of a sentence.
+pub(super) fn doing(action: &Action) -> &'static str {
+    match action {
+        Action::AddFinalizer | Action::Release => "Patching the resource's finalizers",
+        Action::Record { .. } => "Recording an attempt and trying its Secret",
+        Action::Preflight => "Trying the Secret",
+        Action::Swap { .. } | Action::Rewrite { .. } => "Writing the Secret",
+        Action::Restart { .. } => "Restarting a workload",
+        Action::DeleteSecret => "Deleting the Secret",
+        Action::Send { .. } | Action::DropKey | Action::Prove { .. } | Action::Revoke { .. } => "A call to DataFast",
+    }
+}
+
 /// What an attempt is recorded with, beside its nonce.
 struct NewAttempt {
     at: Timestamp,

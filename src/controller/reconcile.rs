@@ -9,10 +9,10 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::observe::{Scene, desired};
 use super::panics::caught;
-use super::perform::{Performed, Work};
+use super::perform::{Performed, READING_SECRET, Work, doing};
 use super::report::Report;
 use super::resource::Managed;
-use super::{Context, Error, LONGEST_PAUSE, answered};
+use super::{Context, Error, LONGEST_PAUSE, answered, untold};
 use crate::account::{Setup, Waits};
 use crate::lifecycle::decide::decide;
 use crate::lifecycle::decision::{self, Action, Decision};
@@ -47,21 +47,19 @@ pub(super) fn retry(resource: Arc<dyn Managed>, error: &Error, ctx: Arc<Context>
             memory.was_overtaken();
         }
         memory.failed = memory.failed.saturating_add(1);
-        (memory.retries.next(), !is_conflict && memory.failures.is_news(error))
+        (memory.retries.next(), memory.failures.is_news_after(untold(error), error))
     });
-    let (pause, is_news) = told.unwrap_or((None, true));
+    let (pause, is_news) = told.unwrap_or((None, !is_conflict));
     let pause = pause.unwrap_or(LONGEST_PAUSE);
     let (kind, namespace, name) = (resource.kind(), resource.namespace(), resource.name());
     let account = resource.account_name();
-    if is_conflict {
-        tracing::debug!(kind, namespace, name, account, %error, "reconciles again");
+    if is_news {
+        let again_in = millis(pause);
+        tracing::warn!(kind, namespace, name, account, %error, retryMs = again_in, "the reconcile failed");
     } else {
-        if is_news {
-            let again_in = millis(pause);
-            tracing::warn!(kind, namespace, name, account, %error, retryMs = again_in, "the reconcile failed");
-        } else {
-            tracing::debug!(kind, namespace, name, account, %error, ?pause, "the reconcile failed again");
-        }
+        tracing::debug!(kind, namespace, name, account, %error, ?pause, "the reconcile failed, and is tried again");
+    }
+    if !is_conflict {
         // Whoever can't use a slot keeps nobody from it.
         ctx.accounts.get(account).line_up(&resource.reference(), None);
     }
@@ -92,15 +90,15 @@ async fn run(seen: Arc<dyn Managed>, ctx: &Arc<Context>) -> Result<Requeue, Erro
 
 /// Observe, decide, perform, until nothing is left to do.
 async fn settle(work: &mut Work<'_>) -> Result<Requeue, Error> {
-    answered(work.read_secret()).await?;
-    answered(work.read_namespace()).await?;
+    answered(READING_SECRET, work.read_secret()).await?;
+    answered("Reading the namespace", work.read_namespace()).await?;
     for _ in 0..MOST_STEPS {
         if lock(&work.memory).local().is_gone() {
             return Ok(Requeue::await_change());
         }
         let (decision, report, version) = judge(work);
         let (reason, requeue) = match decision {
-            Decision::Act(action) => match answered(work.perform(action)).await? {
+            Decision::Act(action) => match answered(doing(&action), work.perform(action)).await? {
                 Performed::Goes => continue,
                 Performed::Gone => return Ok(Requeue::await_change()),
             },

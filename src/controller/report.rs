@@ -9,6 +9,7 @@ use kube::runtime::controller::Action as Requeue;
 use super::observe::status_record;
 use super::perform::{READING_SECRET, Work};
 use super::resource::Managed;
+use super::status::WRITING_STATUS;
 use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
 use crate::datafast::TokenId;
@@ -69,6 +70,7 @@ fn failure(error: &Error) -> Failure {
     let (unreadable, passes) = match error {
         Error::Kubernetes { doing, error } => asked(*doing, error),
         Error::Conflict(_) => (None, Passes::Mostly),
+        Error::TimedOut(READING_SECRET) => (Some(error.words()), Passes::Hardly),
         Error::TimedOut(_) | Error::Unsettled(_) | Error::Panicked => (None, Passes::Hardly),
     };
     Failure { what: error.to_string(), unreadable, passes }
@@ -89,6 +91,10 @@ impl Work<'_> {
 
     /// What stands in the way of the resource, its status says. What worked is still taken to work.
     pub(super) async fn report_failure(&mut self, error: Error) -> Result<Requeue, Error> {
+        if matches!(error, Error::Kubernetes { doing: WRITING_STATUS, .. } | Error::TimedOut(WRITING_STATUS)) {
+            return Err(error);
+        }
+        self.catch_up();
         let failure = failure(&error);
         let before = self.resource.status().cloned().unwrap_or_default();
         let (works, deleting) = (status::is_true(&before.conditions, names::READY), self.resource.is_deleted());
@@ -101,7 +107,7 @@ impl Work<'_> {
             && !self.resource.is_deleted()
             && self.has_something_to_lose()
         {
-            answered(self.add_finalizer()).await?;
+            answered("Patching the resource's finalizers", self.add_finalizer()).await?;
         }
         let at = |time: Option<Time>| time.map(|time| time.0);
         let facts = Facts {
@@ -121,6 +127,16 @@ impl Work<'_> {
         }
     }
 
+    /// Takes the resource as last seen: it may have changed while an answer was waited for, and then status could not be written
+    /// over it.
+    fn catch_up(&mut self) {
+        let resource = &*self.resource;
+        let seen = self.ctx.find(resource.kind(), resource.namespace(), resource.name());
+        if let Some(seen) = seen.filter(|seen| seen.uid() == resource.uid()) {
+            self.resource = lock(&self.memory).newest(seen);
+        }
+    }
+
     /// Whether something at DataFast may be the resource's own, as far as can be told without its Secret.
     fn has_something_to_lose(&self) -> bool {
         let log = Log::read(self.resource.annotations(), self.ctx.now());
@@ -136,7 +152,7 @@ impl Work<'_> {
         let before = status::ready_reason(&old.conditions);
         let is_new_reason = Some(verdict.reason.as_str()) != before;
         let write = self.resource.write_status(&self.ctx.client, new);
-        let Some(written) = answered(write).await? else { return Ok(()) };
+        let Some(written) = answered(WRITING_STATUS, write).await? else { return Ok(()) };
         self.resource = {
             let mut memory = lock(&self.memory);
             if used {

@@ -90,7 +90,7 @@ pub async fn run(
         accounts: Accounts::new(wakeups.clone(), horizon, settings.clock.clone()),
         transport: Arc::default(),
         memories: memory::Memories::default(),
-        events: events::Events::new(client.clone(), &settings),
+        events: events::Events::new(client.clone(), metrics.clone(), &settings),
         metrics,
         leadership,
         cluster,

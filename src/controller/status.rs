@@ -159,6 +159,9 @@ pub(super) fn shown_use<'a>(retiring: &'a [Retiring], id: &TokenId) -> Option<&'
     retiring.iter().find(|shown| shown.token_id == id.as_str())?.last_used_at.as_ref()
 }
 
+/// For what status is written: where that fails, it can't tell of it.
+pub(super) const WRITING_STATUS: &str = "Writing status";
+
 /// Writes an object's status over the one that was read; `what` it is, for the error. None: the object is gone.
 pub(super) async fn write<K>(api: &Api<K>, mut object: K, what: &'static str) -> Result<Option<K>, Error>
 where
@@ -170,7 +173,7 @@ where
     match api.replace_status(&object.name_any(), &params, &object).await {
         Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Err(Error::Conflict(what)),
         Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(None),
-        other => other.map(Some).doing("Writing status"),
+        other => other.map(Some).doing(WRITING_STATUS),
     }
 }
 

@@ -145,17 +145,27 @@ pub(crate) struct Over {
 impl Failures {
     /// It failed. Returns whether in a way that has not been told.
     pub(crate) fn is_news(&mut self, failure: &impl fmt::Display) -> bool {
+        self.is_news_after(0, failure)
+    }
+
+    /// As [`Failures::is_news`], of what passes by itself: it is news where it has failed so often before, in a row.
+    pub(crate) fn is_news_after(&mut self, untold: u32, failure: &impl fmt::Display) -> bool {
         let now = Instant::now();
         let of_late = self.0.take().filter(|failing| now.duration_since(failing.last_at) < FORGOTTEN_AFTER);
         let new = || Failing { told: BTreeSet::new(), times: 0, since: now, last_at: now };
         let failing = self.0.insert(of_late.unwrap_or_else(new));
         (failing.times, failing.last_at) = (failing.times.saturating_add(1), now);
-        failing.told.len() < MOST_WAYS && failing.told.insert(failure.to_string())
+        failing.times > untold && failing.told.len() < MOST_WAYS && failing.told.insert(failure.to_string())
     }
 
-    /// It went well. Returns what is over by that, if anything is.
+    /// How often it has failed in a row.
+    pub(crate) fn times(&self) -> u32 {
+        self.0.as_ref().map_or(0, |failing| failing.times)
+    }
+
+    /// It went well. Returns what is over by that, if anything is that was told.
     pub(crate) fn over(&mut self) -> Option<Over> {
-        let Failing { times, since, .. } = self.0.take()?;
+        let Failing { times, since, .. } = self.0.take().filter(|failing| !failing.told.is_empty())?;
         Some(Over { failures: times, lasted: since.elapsed() })
     }
 }
@@ -175,5 +185,14 @@ mod tests {
         assert_eq!(failures.over().unwrap().failures, 5);
         assert_eq!(failures.over(), None);
         assert!(failures.is_news(&"a"), "after it went well, the same is news again");
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_where_it_does_not() {
+        let mut failures = Failures::default();
+        assert_eq!([(); 4].map(|()| failures.is_news_after(2, &"a")), [false, false, true, false]);
+        assert_eq!(failures.over().unwrap().failures, 4);
+        assert!(!failures.is_news_after(2, &"a"));
+        assert_eq!(failures.over(), None, "nobody has heard of it");
     }
 }

@@ -4,6 +4,7 @@ mod clocked;
 mod operator;
 mod sight;
 mod subject;
+mod tls;
 mod workload;
 
 use std::sync::Arc;
@@ -24,11 +25,12 @@ use serde_json::{Value, json};
 
 pub(crate) use clocked::Clocked;
 pub(crate) use operator::{
-    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, sandbox, shared, shared_get, shared_get_as, shared_operator,
-    start, start_with,
+    ARGS, HORIZON, HORIZON_ARG, Plane, binary, late_proxy, launch, sandbox, shared, shared_get, shared_get_as,
+    shared_operator, start, start_with,
 };
 pub(crate) use sight::{Issued, key_in, text_in};
 pub(crate) use subject::{Subject, WEBSITE};
+pub(crate) use tls::datafast_by_tls;
 pub(crate) use workload::workload;
 
 /// Where the operator's credentials are.

@@ -120,13 +120,23 @@ pub(crate) async fn start_with(
     args: &[&str],
     environment: &[(&str, &str)],
 ) -> Operator {
+    let operator = launch(cluster, server, args, environment).await;
+    operator.wait_ready().await.unwrap();
+    operator
+}
+
+/// As [`start_with`], without waiting: for one that can't be ready yet.
+pub(crate) async fn launch(
+    cluster: &ControlPlane,
+    server: Option<&str>,
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> Operator {
     let late = late_proxy(cluster).await;
     let kubeconfig = cluster.kubeconfig_operator(server.or(late.as_deref())).unwrap();
     let options = OperatorOptions::new(binary(), kubeconfig).args(args.iter().copied());
     let options = environment.iter().fold(options, |options, (name, value)| options.env(*name, *value));
-    let operator = Operator::start(options).unwrap();
-    operator.wait_ready().await.unwrap();
-    operator
+    Operator::start(options).unwrap()
 }
 
 /// A control plane without an operator, for one test alone: to kill operators, or the API server. The next test may get

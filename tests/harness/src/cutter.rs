@@ -119,9 +119,10 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(answer) = upstream.plan.instead(&parts.method, &parts.uri, &body) {
-        return answer;
+    if let Some(instead) = upstream.plan.instead(&parts.method, &parts.uri, &body) {
+        return instead.response().await;
     }
+    upstream.plan.late_lists.passed(&parts.uri).await;
     match upstream.plan.judge(&upstream.name, &parts.method, &parts.uri) {
         Verdict::Hold => std::future::pending().await,
         Verdict::Forward => upstream.forward(parts, body).await,

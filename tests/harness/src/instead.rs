@@ -7,6 +7,8 @@ use axum::{
 };
 use serde_json::json;
 
+use crate::OPERATOR_NAMESPACE;
+
 /// What the operator asks of the API server for a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asks {
@@ -26,6 +28,16 @@ pub enum Asks {
     RestartWorkload,
     /// To publish an event about it.
     PublishEvent,
+    /// The labels of the namespace of this name.
+    ReadNamespace,
+    /// The credential of the account of this name.
+    ReadCredential,
+    /// To change that account's finalizers.
+    PatchAccount,
+    /// To write that account's status.
+    WriteAccountStatus,
+    /// To publish an event about that account.
+    PublishAccountEvent,
 }
 
 impl Asks {
@@ -34,6 +46,7 @@ impl Asks {
         let is_about = |collection| parts.contains(&collection);
         let is_dry = uri.query().is_some_and(|query| query.contains("dryRun="));
         let is_status = parts.last() == Some(&"status");
+        let is_of_account = is_about("datafastaccounts");
         let writes = *method == Method::POST || *method == Method::PUT;
         match self {
             Self::ReadSecret => is_about("secrets") && *method == Method::GET,
@@ -44,6 +57,12 @@ impl Asks {
             Self::WriteStatus => is_about("datafa.st") && is_status,
             Self::RestartWorkload => is_about("deployments") && *method == Method::PATCH,
             Self::PublishEvent => is_about("events") && *method != Method::GET,
+            Self::ReadNamespace => parts.len() == 5 && is_about("namespaces") && *method == Method::GET,
+            Self::ReadCredential => is_about("secrets") && is_about(OPERATOR_NAMESPACE) && *method == Method::GET,
+            Self::PatchAccount => is_of_account && *method == Method::PATCH && !is_status,
+            Self::WriteAccountStatus => is_of_account && is_status,
+            // Where those about objects without a namespace are.
+            Self::PublishAccountEvent => is_about("events") && is_about("default") && *method != Method::GET,
         }
     }
 }
@@ -57,13 +76,15 @@ pub enum Instead {
     Nonsense,
     /// Half an answer.
     Broken,
+    /// Nothing, for ever.
+    Silence,
 }
 
 /// In the words of every refusal.
 pub const BY_PLAN: &str = "answered by the plan";
 
 impl Instead {
-    fn response(self) -> Response {
+    pub(crate) async fn response(self) -> Response {
         let json = [("content-type", "application/json")];
         match self {
             Self::Refusal(code, reason) => {
@@ -75,6 +96,7 @@ impl Instead {
                 (code, json, status.to_string()).into_response()
             }
             Self::Nonsense => (json, "<html>").into_response(),
+            Self::Silence => std::future::pending().await,
             Self::Broken => {
                 let half = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other(BY_PLAN))]);
                 (json, Body::from_stream(half)).into_response()
@@ -94,13 +116,13 @@ pub(crate) struct Rule {
 
 impl Rule {
     /// The answer to a request that this is about.
-    pub(crate) fn answer(&mut self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Response> {
+    pub(crate) fn answer(&mut self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Instead> {
         let quoted = format!("\"{}\"", self.name);
         let is_named = uri.path().split('/').any(|part| part == self.name)
             || body.windows(quoted.len()).any(|part| part == quoted.as_bytes());
         (is_named && self.asks.is(method, uri)).then(|| {
             self.times += 1;
-            self.instead.response()
+            self.instead
         })
     }
 }

@@ -99,7 +99,8 @@ impl Operator {
             ("RUST_LOG".to_owned(), "info,datafast_operator=debug".to_owned()),
         ]);
         // Each process would read the system's some hundred certificates first, and again for each account.
-        if let Some(ca) = options.kubeconfig.parent().map(|dir| dir.join("certificates/apiserver.crt")) {
+        let ca = options.kubeconfig.parent().map(|dir| dir.join("certificates/apiserver.crt"));
+        if let Some(ca) = ca.filter(|ca| ca.exists()) {
             environment.insert("SSL_CERT_FILE".to_owned(), ca.display().to_string());
         }
         environment.extend(options.env);

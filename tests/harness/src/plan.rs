@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    http::{Method, StatusCode, Uri},
-    response::Response,
-};
+use axum::http::{Method, StatusCode, Uri};
 use tokio::sync::watch;
 
 use crate::instead::{Asks, Instead, Rule};
-use crate::lost::Lost;
+use crate::lost::{LateLists, Lost};
 
 /// On which side of a request's effect a fault lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +117,7 @@ pub struct Plan {
     reached: Arc<watch::Sender<Option<String>>>,
     /// Changes when all connections are to be broken.
     broken: Arc<watch::Sender<u64>>,
+    pub(crate) late_lists: LateLists,
 }
 
 struct State {
@@ -174,6 +172,7 @@ impl Plan {
             state: Arc::new(Mutex::new(state)),
             reached: Arc::new(watch::Sender::new(None)),
             broken: Arc::new(watch::Sender::new(0)),
+            late_lists: LateLists::none(),
         }
     }
 
@@ -229,6 +228,16 @@ impl Plan {
         self.lock().lost.find();
     }
 
+    /// From now on lists of this path, and no watches, wait until [`Plan::answer_lists`].
+    pub fn hold_lists(&self, path: &str) {
+        self.late_lists.set(Some(path.into()));
+    }
+
+    /// Lists that wait are answered, and others at once.
+    pub fn answer_lists(&self) {
+        self.late_lists.set(None);
+    }
+
     /// From now on what is asked for the resource of this name is answered so instead.
     pub fn answer(&self, name: &str, asks: Asks, instead: Instead) {
         self.lock().instead.push(Rule { name: name.into(), asks, instead, times: 0 });
@@ -244,7 +253,7 @@ impl Plan {
         self.lock().instead.iter().filter(|rule| rule.name == name).map(|rule| rule.times).sum()
     }
 
-    pub(crate) fn instead(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Response> {
+    pub(crate) fn instead(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Instead> {
         self.lock().instead.iter_mut().find_map(|rule| rule.answer(method, uri, body))
     }
 
