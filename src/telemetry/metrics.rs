@@ -94,6 +94,8 @@ pub struct Census {
     pub next_rotations: BTreeMap<KindOf, i64>,
     /// Former tokens that were used after others took their places.
     pub old_in_use: BTreeMap<Account, u32>,
+    /// Tokens that nobody uses, where their resources ask for that.
+    pub unused: BTreeMap<Account, u32>,
 }
 
 /// What a resource says.
@@ -133,7 +135,10 @@ impl Collector for LastCensus {
         let help = "When the next rotation is due, in seconds since 1970";
         encode_gauges(&mut encoder, "next_rotation_timestamp_seconds", help, rotations)?;
         let help = "Former tokens that were used after others took their places";
-        encode_gauges(&mut encoder, "old_tokens_in_use", help, in_use)
+        encode_gauges(&mut encoder, "old_tokens_in_use", help, in_use)?;
+        let unused = census.unused.iter().map(|(labels, number)| (labels, i64::from(*number)));
+        let help = "Tokens that have not been used for as long as their resources ask about";
+        encode_gauges(&mut encoder, "tokens_unused", help, unused)
     }
 }
 

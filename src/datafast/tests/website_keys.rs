@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, Website, Wire};
 
 use crate::datafast::wire::new_token as body;
-use crate::datafast::{Collection, Effect, Error, NewToken, TokenId};
+use crate::datafast::{Collection, Effect, Error, NewToken, Token, TokenId};
 
 use super::{Recorder, World, client, issued, key, list, set};
 
@@ -35,7 +35,8 @@ async fn a_key_is_created_listed_rolled_and_deleted() {
     assert_eq!((&created.token.permissions, &created.token.website_ids), (&set(&[]), &set(&[WEBSITE])));
 
     let listed = world.client.list(&keys()).await.unwrap();
-    assert_eq!(listed, std::slice::from_ref(&created.token), "as it was told when it was created");
+    let told = Token { tells_use: true, ..created.token.clone() };
+    assert_eq!(listed, [told], "as it was told when it was created, but that only a list tells of its use");
     assert_eq!(listed[0].name.as_deref(), Some("shop/tracker"));
     assert_eq!(world.client.list(&Collection::WebsiteKeys(OTHER.into())).await.unwrap(), []);
 
