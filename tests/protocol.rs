@@ -621,7 +621,8 @@ impl Protocol {
                 let in_overlap =
                     !self.overlap.is_zero() && secret.is_some_and(|s| s.record.previous.iter().any(is_young));
                 let asked = world.resource.as_ref().is_some_and(|r| r.requests.revoke_now.is_some());
-                if wanted && in_overlap && !asked {
+                // What nobody uses ends as a whole.
+                if wanted && in_overlap && !asked && cause != RevokeCause::Unused {
                     world.revoked_early = true;
                 }
                 world.remote.retain(|t| t.n != n);

@@ -216,6 +216,7 @@ fn gone(cx: &Context<'_>) -> Vec<Gone> {
             return GoneCause::Revoked(RevokeCause::Unused);
         }
         match status.token_id.as_ref() == Some(id) {
+            true if cx.has_made_room() => GoneCause::Revoked(RevokeCause::MadeRoom),
             true if replaced || matches!(cx.secret_state, SecretState::Vanished) => GoneCause::Vanished,
             false if is_over() => GoneCause::Revoked(RevokeCause::Retired),
             _ => GoneCause::Unknown,

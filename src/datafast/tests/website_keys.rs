@@ -46,7 +46,7 @@ async fn a_key_is_created_listed_rolled_and_deleted() {
     assert_eq!(rolled.token.id, id);
     assert_ne!(first.expose(), second.expose());
     let listed = world.client.list(&keys()).await.unwrap();
-    assert_eq!(listed, [rolled.token]);
+    assert_eq!(listed, [Token { tells_use: true, ..rolled.token }]);
     assert_eq!((second.fits(&listed[0].display_key), first.fits(&listed[0].display_key)), (Some(true), Some(false)));
     assert_eq!(world.client.probe(&keys(), &first).await, Ok(false), "its old key ended at once");
     assert_eq!(world.client.probe(&keys(), &second).await, Ok(true));

@@ -54,7 +54,7 @@ pub(in crate::lifecycle) fn unused(cx: &Context<'_>) -> Option<Decision> {
                 return end(cx, &end_of(when, since));
             }
             let message = format!("{}: its token is about to be revoked", end_of(when, since).over);
-            cx.closed().is_none().then(|| cx.wait(Reason::Unused, message, Requeue::at(cx.now)))?
+            cx.closed().is_none().then(|| cx.wait(Reason::Unused, message, at_once(cx)))?
         }
         // Whatever became of it: not before a list tells.
         Usage::Ended { since } if matches!(cx.secret_state, SecretState::Unconfirmed(_)) => cx.closed().or_else(|| {
@@ -63,7 +63,7 @@ pub(in crate::lifecycle) fn unused(cx: &Context<'_>) -> Option<Decision> {
         }),
         Usage::Ended { since } => end(cx, &end_of(when, since)),
         // That nothing is at its end any more is written down before anything begins.
-        Usage::WantedAgain => cx.wait(cx.at_work(), "A new token is asked for", Requeue::at(cx.now)),
+        Usage::WantedAgain => cx.wait(cx.at_work(), "A new token is asked for", at_once(cx)),
         Usage::Used | Usage::UnusedSince { .. } | Usage::Unknown => None,
     }
 }
@@ -188,6 +188,11 @@ pub(in crate::lifecycle) fn next(cx: &Context<'_>) -> Requeue {
         Usage::Used => Requeue::at(plus(cx.now, TELLS_AGAIN)),
         _ => Requeue::default(),
     }
+}
+
+/// Once status is written.
+fn at_once(cx: &Context<'_>) -> Requeue {
+    Requeue::at(plus(cx.now, SignedDuration::from_millis(1)))
 }
 
 fn plus(at: Timestamp, time: SignedDuration) -> Timestamp {
