@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decision::RevokeCause;
 use super::facts::{Facts, Gone, Maker, Mirror, Retiring};
+use super::record::Cause;
 use crate::api::{HistoryEntry, KeyStatus};
 use crate::datafast::TokenId;
 
@@ -72,6 +73,11 @@ pub fn history(
     history.latest()
 }
 
+/// Whether there was no key to be replaced by what was issued.
+fn is_first(cause: Cause) -> bool {
+    matches!(cause, Cause::New | Cause::Revoked | Cause::Unknown)
+}
+
 fn names(status: &KeyStatus, id: &str) -> bool {
     status.token_id.as_deref() == Some(id) || status.retiring.iter().any(|retiring| retiring.token_id == id)
 }
@@ -96,7 +102,7 @@ impl History<'_> {
         let id = token.id.as_str();
         let Some(attempt) = former.attempt.filter(|_| !names(self.before, id) && !self.has_made(id)) else { return };
         let display_key = Some(token.display_key.clone()).filter(|shown| !shown.is_empty());
-        let what = if attempt.cause.is_first() { ISSUED } else { ROTATED };
+        let what = if is_first(attempt.cause) { ISSUED } else { ROTATED };
         self.push(what, id, display_key, attempt.at, attempt.cause.as_str());
     }
 
@@ -114,7 +120,7 @@ impl History<'_> {
         }
         let (what, cause) = match maker {
             Maker::TakenOver => (ADOPTED, "Imported"),
-            Maker::Attempt { cause, .. } if cause.is_first() => (ISSUED, cause.as_str()),
+            Maker::Attempt { cause, .. } if is_first(*cause) => (ISSUED, cause.as_str()),
             Maker::Attempt { cause, .. } => (ROTATED, cause.as_str()),
         };
         self.push(what, id, after.display_key.clone(), at, cause);

@@ -59,11 +59,6 @@ impl Cause {
         }
     }
 
-    /// Whether no key was to be replaced by what was issued.
-    pub fn is_first(self) -> bool {
-        matches!(self, Self::New | Self::Revoked | Self::Unknown)
-    }
-
     /// Whether the token in the Secret is as good as it was: it is replaced because somebody or the clock asks for that.
     pub fn is_rotation(self) -> bool {
         matches!(self, Self::RevokeNow | Self::RotateRequested | Self::RotationDue)
