@@ -16,7 +16,7 @@ use datafast_operator::datafast::{Effect, Error, RawKey, Token, TokenId};
 use datafast_operator::lifecycle::allow::Standing;
 use datafast_operator::lifecycle::decide::decide;
 use datafast_operator::lifecycle::decision::{Action, Decision, RevokeCause};
-use datafast_operator::lifecycle::desired::{Desired, Rotation};
+use datafast_operator::lifecycle::desired::{Desired, Rotation, WhenUnused};
 use datafast_operator::lifecycle::event::{self, Answer, Event, Now};
 use datafast_operator::lifecycle::facts::{Mirror, facts};
 use datafast_operator::lifecycle::local::Local;
@@ -84,6 +84,10 @@ fn owner() -> OwnerId {
     OwnerId::of("resource")
 }
 
+fn listed_token(t: &Remote) -> Token {
+    Token { last_used_at: t.is_used.then(young), ..token(t.n, t.scope_changed, t.keys[t.shown]) }
+}
+
 fn token(n: N, changed: bool, key: N) -> Token {
     let marker = Marker { cluster: ClusterId::of("cluster"), owner: owner(), nonce: nonce(n) };
     let scope = scope(changed);
@@ -94,6 +98,7 @@ fn token(n: N, changed: bool, key: N) -> Token {
         permissions: scope.permissions,
         website_ids: scope.website_ids,
         last_used_at: None,
+        tells_use: true,
         created_at: None,
     }
 }
@@ -117,6 +122,7 @@ struct Status {
     retiring: BTreeSet<N>,
     ready: bool,
     rotate_request: Option<Request>,
+    unused_since: Option<Timestamp>,
 }
 
 /// What a token is asked for with.
@@ -170,11 +176,13 @@ struct Remote {
     keys: Vec<N>,
     /// Which of them the list shows.
     shown: usize,
+    /// It was used, and the list tells so.
+    is_used: bool,
 }
 
 impl Remote {
     fn new(n: N, listed: bool, order: &Order) -> Self {
-        Self { n, listed, scope_changed: order.scope_changed, keys: vec![n], shown: 0 }
+        Self { n, listed, scope_changed: order.scope_changed, keys: vec![n], shown: 0, is_used: false }
     }
 
     fn live_key(&self) -> Option<N> {
@@ -260,6 +268,7 @@ struct Budget {
     revoke_now: u8,
     rolled_by_hand: u8,
     strategy_change: u8,
+    used: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -336,6 +345,7 @@ enum Step {
     SecretDeleted,
     TokenDeleted(N),
     RolledByHand(N),
+    Used(N),
 }
 
 impl Step {
@@ -377,6 +387,8 @@ struct Protocol {
     retain: bool,
     /// A mutant: lists do not tell one key of a token from another.
     shows_no_masks: bool,
+    /// A token that nobody uses is revoked.
+    ends_unused: bool,
 }
 
 impl Protocol {
@@ -391,8 +403,7 @@ impl Protocol {
     fn decide(&self, world: &World, i: usize) -> Option<Plan> {
         let operator = &world.operators[i];
         let resource = world.resource.as_ref()?;
-        let mut tokens: Vec<Token> =
-            world.remote.iter().filter(|t| t.listed).map(|t| token(t.n, t.scope_changed, t.keys[t.shown])).collect();
+        let mut tokens: Vec<Token> = world.remote.iter().filter(|t| t.listed).map(listed_token).collect();
         if self.shows_no_masks {
             tokens.iter_mut().for_each(|token| token.display_key = "...".into());
         }
@@ -439,6 +450,11 @@ impl Protocol {
             },
             requests: resource.requests.clone(),
             expiry: None,
+            when_unused: self.ends_unused.then_some(WhenUnused {
+                created: Timestamp::MIN,
+                after: SignedDuration::from_hours(1),
+                revoke: true,
+            }),
             restarts: false,
             retain: self.retain,
             suspended: false,
@@ -467,6 +483,8 @@ impl Protocol {
                 rotate_request: status.rotate_request.clone(),
                 waiting_since: None,
                 issued_at: None,
+                last_used_at: None,
+                unused_since: status.unused_since,
             },
             secret,
             account: AccountView {
@@ -498,7 +516,8 @@ impl Protocol {
                 let retiring =
                     facts.retiring.unwrap_or_default().iter().map(|r| number_of(&r.listed.token.id)).collect();
                 let ready = verdict.ready;
-                let status = Status { token, retiring, ready, rotate_request: facts.rotate_request };
+                let (rotate_request, unused_since) = (facts.rotate_request, facts.unused_since);
+                let status = Status { token, retiring, ready, rotate_request, unused_since };
                 return (status != resource.status).then_some(Plan::Mirror(status));
             }
         };
@@ -511,7 +530,12 @@ impl Protocol {
             Action::DropKey => Plan::DropKey,
             Action::Swap { record } => Plan::Swap(Box::new(record)),
             Action::Rewrite { record, .. } => Plan::Rewrite(Box::new(record)),
-            Action::Revoke { token_id, cause } => Plan::Revoke(number_of(&token_id), cause),
+            Action::Revoke { token_id, cause } => {
+                let n = number_of(&token_id);
+                let is_used = world.remote.iter().any(|t| t.n == n && t.listed && t.is_used);
+                assert!(cause != RevokeCause::Unused || !is_used, "a token that is used ends for not being used");
+                Plan::Revoke(n, cause)
+            }
             Action::DeleteSecret => Plan::DeleteSecret,
             Action::Release => Plan::Release,
             Action::Preflight | Action::Prove { .. } | Action::Restart { .. } => return None,
@@ -590,14 +614,15 @@ impl Protocol {
                 let wanted = world.resource.as_ref().is_some_and(|r| !r.deleting);
                 let secret = world.secret.as_ref();
                 let makes_room = cause == RevokeCause::MadeRoom && operator.unsent().is_some();
-                if was_in_use && wanted && !makes_room {
+                if was_in_use && wanted && !makes_room && cause != RevokeCause::Unused {
                     world.live_token_revoked = true;
                 }
                 let is_young = |p: &Previous| p.token == nonce(n).as_str() && p.since == young();
                 let in_overlap =
                     !self.overlap.is_zero() && secret.is_some_and(|s| s.record.previous.iter().any(is_young));
                 let asked = world.resource.as_ref().is_some_and(|r| r.requests.revoke_now.is_some());
-                if wanted && in_overlap && !asked {
+                // What nobody uses ends as a whole.
+                if wanted && in_overlap && !asked && cause != RevokeCause::Unused {
                     world.revoked_early = true;
                 }
                 world.remote.retain(|t| t.n != n);
@@ -674,6 +699,7 @@ impl Protocol {
             _ if self.split && (world.next > self.most_nonces() || world.writes() >= MOST_WRITES_SPLIT) => Ok(()),
             // More than any of these histories needs: something issues for ever.
             _ if world.next > self.most_nonces() => Err("there is no end to attempts"),
+            (Some(resource), None) if live.is_empty() && Self::has_ended(resource) => Ok(()),
             (Some(_), None) => Err("there is no Secret"),
             (Some(_), Some(secret)) if live != secret.token().into_iter().collect() => Err("tokens and Secret differ"),
             (Some(_), Some(secret)) if !secret.token().is_some_and(|token| world.is_in_use(token)) => {
@@ -686,6 +712,13 @@ impl Protocol {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether its token was ended because nobody used it, and no other is asked for.
+    fn has_ended(resource: &Resource) -> bool {
+        let Resource { requests, status, .. } = resource;
+        let is_served = requests.rotate.is_none() || requests.rotate == status.rotate_request;
+        status.unused_since.is_some() && status.token.is_none() && !status.ready && is_served
     }
 
     /// Whether a token is left that somebody asked to go at once, and only the overlap is waited for.
@@ -780,6 +813,9 @@ impl Model for Protocol {
         steps.extend(world.remote.iter().filter(|t| t.lags()).map(|t| Step::KeyAppears(t.n)));
         if world.budget.rolled_by_hand > 0 {
             steps.extend(world.remote.iter().filter(|t| t.listed).map(|t| Step::RolledByHand(t.n)));
+        }
+        if world.budget.used > 0 {
+            steps.extend(world.remote.iter().filter(|t| t.listed && !t.is_used).map(|t| Step::Used(t.n)));
         }
         if world.budget.token_deleted > 0 {
             steps.extend(world.remote.iter().map(|t| Step::TokenDeleted(t.n)));
@@ -955,6 +991,10 @@ impl Model for Protocol {
                 world.budget.rolled_by_hand -= 1;
                 world.change(n, |token| token.keys.push(BY_HAND));
             }
+            Step::Used(n) => {
+                world.budget.used -= 1;
+                world.change(n, |token| token.is_used = true);
+            }
             Step::TokenDeleted(n) => {
                 world.budget.token_deleted -= 1;
                 world.remote.retain(|t| t.n != n);
@@ -1004,6 +1044,7 @@ fn budget() -> Budget {
         revoke_now: 0,
         rolled_by_hand: 0,
         strategy_change: 0,
+        used: 0,
     }
 }
 
@@ -1034,6 +1075,7 @@ fn protocol() -> Protocol {
         settled: false,
         retain: false,
         shows_no_masks: false,
+        ends_unused: false,
     }
 }
 
@@ -1158,6 +1200,28 @@ fn no_roll_leaks_loses_or_wedges() {
     }
     check("roll from the first token on", Protocol { budget: Budget { crash: 1, ..rotate }, ..account() })
         .assert_properties();
+}
+
+/// The token is not used, is used at any time or never, and ends; a new one is asked for at any time.
+#[test]
+fn no_end_of_an_unused_token_leaks_loses_or_wedges() {
+    let rotate = Budget { rotate: 1, ..nothing() };
+    let mixes = [
+        ("unused, crashes", Budget { crash: 2, ..nothing() }),
+        ("unused, rotation, crash", Budget { crash: 1, ..rotate.clone() }),
+        ("unused, rotation, answer lost", Budget { lost_answer: 1, ..rotate.clone() }),
+        ("unused, used, rotation, crash", Budget { used: 1, crash: 1, ..rotate.clone() }),
+        ("unused, used, Secret deleted, crash", Budget { used: 1, secret_deleted: 1, crash: 1, ..nothing() }),
+        ("unused, Secret deleted, rotation", Budget { secret_deleted: 1, ..rotate.clone() }),
+        ("unused, token deleted, crash", Budget { token_deleted: 1, crash: 1, ..nothing() }),
+        ("unused, revocation, crash", Budget { revoke_now: 1, crash: 1, ..nothing() }),
+        ("unused, scope changed, crash", Budget { scope_change: 1, crash: 1, ..nothing() }),
+        ("unused, deletion, crash", Budget { deletion: 1, crash: 1, ..rotate }),
+    ];
+    let overlap = SignedDuration::from_hours(1);
+    for (name, budget) in mixes {
+        check(name, Protocol { budget, overlap, settled: true, ends_unused: true, ..protocol() }).assert_properties();
+    }
 }
 
 /// What stays when the resource goes has a key that works.

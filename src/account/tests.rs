@@ -134,6 +134,7 @@ fn token(n: u8) -> Token {
         permissions: BTreeSet::new(),
         website_ids: BTreeSet::new(),
         last_used_at: None,
+        tells_use: true,
         created_at: None,
     }
 }

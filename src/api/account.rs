@@ -55,7 +55,14 @@ use super::{
         json_path = ".status.tokens.unclaimed",
         description = "Tokens that this cluster issued and that no resource names"
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Unused",
+        type_ = "integer",
+        json_path = ".status.tokens.unused",
+        priority = "1",
+        description = "Tokens that have not been used for as long as spec.whenUnused asks about"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataFastAccountSpec {
@@ -269,6 +276,9 @@ pub struct TokenCounts {
     pub retiring: i32,
     /// Those that this cluster issued and that no resource names, keys of its websites among them.
     pub unclaimed: i32,
+    /// Those of `managed` that have not been used for as long as the `whenUnused` of their resources asks about.
+    #[serde(default)]
+    pub unused: i32,
     /// Everybody else's, the operator's own credential among them where DataFast lists it.
     pub foreign: i32,
 }

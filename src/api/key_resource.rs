@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     permission::Permission,
-    shared::{AccountRef, DeletionPolicy, Retiring, RolloutTarget, Rotation, SecretTemplate},
+    shared::{AccountRef, DeletionPolicy, HistoryEntry, Retiring, RolloutTarget, Rotation, SecretTemplate, WhenUnused},
     website_id::WebsiteId,
 };
 
@@ -103,6 +103,8 @@ pub struct Terms<'a> {
     pub rollout_restart: &'a [RolloutTarget],
     /// How long after the resource's creation it ends for good.
     pub expires_after: Option<Duration>,
+    /// What is done about a key that nobody uses.
+    pub when_unused: Option<&'a WhenUnused>,
     /// What becomes of key and Secret when the resource is deleted.
     pub deletion_policy: DeletionPolicy,
     /// Nothing is to be changed.
@@ -159,6 +161,10 @@ pub struct KeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 
+    /// Since when no key of this resource has been used, where that is as long as `whenUnused.after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused_since: Option<Time>,
+
     /// The last value of the annotation `datafa.st/rotate` or `datafa.st/revoke-now` that was served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_request: Option<String>,
@@ -167,4 +173,11 @@ pub struct KeyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["tokenId".into()]))]
     pub retiring: Vec<Retiring>,
+
+    /// The last ten things that happened to keys of this resource, the latest at the end. Written together with other
+    /// changes, never for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub history: Vec<HistoryEntry>,
 }

@@ -30,7 +30,8 @@ pub use key_resource::{KeyResource, KeyStatus, TOKEN_NAME_MAX, Terms};
 pub use permission::{Permission, UnknownPermission};
 pub use schemas::schemas;
 pub use shared::{
-    AccountRef, DeletionPolicy, Retiring, RolloutKind, RolloutTarget, Rotation, SecretTemplate, WhenFull,
+    AccountRef, DeletionPolicy, HistoryEntry, Retiring, RolloutKind, RolloutTarget, Rotation, SecretTemplate,
+    UnusedAction, WhenFull, WhenUnused,
 };
 pub use token::{DataFastAccessToken, DataFastAccessTokenSpec};
 pub use website_id::WebsiteId;

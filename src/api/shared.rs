@@ -191,6 +191,38 @@ pub enum RolloutKind {
     DaemonSet,
 }
 
+/// What is done about a key that nobody uses.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhenUnused {
+    /// This long after its last use, such as `720h` (30 days); at least `24h`. Without any use, it counts from when the
+    /// Secret got the key: a rotation begins anew, so where `rotation.every` is shorter, this time never comes.
+    #[schemars(extend("maxLength" = 64))]
+    #[x_kube(validation = rules::duration("whenUnused.after", "24h", "720h"))]
+    pub after: Duration,
+
+    /// `Report`: `status.unusedSince`, an event and a metric tell. `Revoke`: the key is revoked and the Secret deleted,
+    /// also with `deletionPolicy: Retain`; another value of the annotation `datafa.st/rotate` brings a new one.
+    pub action: UnusedAction,
+}
+
+impl WhenUnused {
+    /// How long after its last use.
+    pub fn after(&self) -> StdDuration {
+        self.after.into()
+    }
+}
+
+/// What becomes of a key that nobody uses.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum UnusedAction {
+    /// It is told of.
+    Report,
+    /// It is revoked.
+    Revoke,
+}
+
 /// What becomes of the key and the Secret when the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[schemars(inline)]
@@ -218,4 +250,23 @@ pub struct Retiring {
     /// It is revoked at this time, or later where its use or the account holds that up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_after: Option<Time>,
+}
+
+/// Something that happened to a key of a resource.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Time,
+    /// `Issued`: the Secret got a key. `Rotated`: it got another one in place of a former. `Adopted`: a key that was there
+    /// was taken over. `Revoked`: one ended.
+    pub what: String,
+    /// Its id at DataFast.
+    pub token_id: String,
+    /// The masked key, as DataFast showed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_key: Option<String>,
+    /// Why, such as `RotationDue`, `RotateRequested` or `Retired`; `Vanished` where somebody else revoked it.
+    pub cause: String,
 }

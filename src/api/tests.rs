@@ -193,32 +193,44 @@ fn a_website_never_changes() {
 
 #[test]
 fn the_status_of_a_website_key_has_key_ids_and_is_read_back() {
+    let told = |id: &str| json!({"at": "2026-01-02T03:04:05Z", "what": "Revoked", (id): "65a3", "cause": "Retired"});
     let status = KeyStatus {
         token_id: Some("65a1".into()),
         token_name: Some("tokenId".into()),
         retiring: vec![Retiring { token_id: "65a2".into(), ..Retiring::default() }],
+        history: vec![serde_json::from_value(told("tokenId")).unwrap()],
         ..KeyStatus::default()
     };
     let written = serde_json::to_value(DataFastWebsiteKeyStatus(status.clone())).unwrap();
-    assert_eq!(written, json!({"keyId": "65a1", "tokenName": "tokenId", "retiring": [{"keyId": "65a2"}]}));
+    assert_eq!(
+        written,
+        json!({"keyId": "65a1", "tokenName": "tokenId", "retiring": [{"keyId": "65a2"}], "history": [told("keyId")]})
+    );
     assert_eq!(DataFastWebsiteKeyStatus::deserialize(&written).unwrap().0, status);
 
     let fields = |kind| {
         let schema = schema(kind);
         let of = |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let status = &schema["properties"]["status"];
-        [of(status), of(&status["properties"]["retiring"]["items"])].map(|mut names| {
+        let lists = ["retiring", "history"].map(|list| of(&status["properties"][list]["items"]));
+        let required = ["retiring", "history"].map(|list| {
+            let required = status["properties"][list]["items"]["required"].as_array().unwrap();
+            required.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+        });
+        let all = [of(status)].into_iter().chain(lists).chain(required);
+        all.map(|mut names: Vec<String>| {
             names.iter_mut().for_each(|name| *name = name.replace("keyId", "tokenId"));
             names.sort();
             names
         })
+        .collect::<Vec<Vec<String>>>()
     };
     assert_eq!(fields("DataFastWebsiteKey"), fields("DataFastAccessToken"));
 }
 
 #[test]
 fn samples_are_valid() {
-    for file in ["account", "agent-token", "ci-token", "short-lived-token", "website-key"] {
+    for file in ["account", "agent-token", "ci-token", "short-lived-token", "unused-token", "website-key"] {
         let manifest: Value = serde_yaml::from_str(&read(&format!("deploy/samples/{file}.yaml"))).unwrap();
         assert_eq!(complaints(&manifest, None), "", "{file}");
         match manifest["kind"].as_str().unwrap() {

@@ -11,7 +11,7 @@ use super::{
     key_resource::{KeyResource, KeyStatus, Terms},
     permission::Permission,
     rules,
-    shared::{AccountRef, DeletionPolicy, RolloutTarget, Rotation, SecretTemplate, is_default},
+    shared::{AccountRef, DeletionPolicy, RolloutTarget, Rotation, SecretTemplate, WhenUnused, is_default},
     website_id::WebsiteId,
 };
 
@@ -147,6 +147,10 @@ pub struct DataFastAccessTokenSpec {
     #[x_kube(validation = rules::duration("expiresAfter", "1m", "8h"))]
     pub expires_after: Option<Duration>,
 
+    /// What is done about a token that nobody uses. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_unused: Option<WhenUnused>,
+
     /// What happens when this resource is deleted. `Revoke`: the token is revoked and the Secret deleted. `Retain`, where
     /// the account allows it: both stay, and nobody looks after them. Default: `Revoke`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -180,6 +184,7 @@ impl KeyResource for DataFastAccessToken {
             rolls: false,
             rollout_restart: &spec.rollout_restart,
             expires_after: spec.expires_after,
+            when_unused: spec.when_unused.as_ref(),
             deletion_policy: spec.deletion_policy,
             suspend: spec.suspend,
         }

@@ -176,6 +176,7 @@ impl KeyResource for DataFastWebsiteKey {
             rolls: spec.rotation.strategy == Strategy::Roll,
             rollout_restart: &spec.rollout_restart,
             expires_after: spec.expires_after,
+            when_unused: None,
             deletion_policy: spec.deletion_policy,
             suspend: spec.suspend,
         }
@@ -270,6 +271,9 @@ impl JsonSchema for DataFastWebsiteKeyStatus {
         if let Some(retiring) = schema.pointer_mut("/properties/retiring") {
             retiring["x-kubernetes-list-map-keys"] = json!([KEY_ID]);
             retiring["items"]["required"] = json!([KEY_ID]);
+        }
+        if let Some(history) = schema.pointer_mut("/properties/history") {
+            history["items"]["required"] = json!(["at", "cause", KEY_ID, "what"]);
         }
         let mut value = schema.to_value();
         rename(&mut value, TOKEN_ID, KEY_ID);

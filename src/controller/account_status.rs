@@ -47,6 +47,9 @@ pub(super) async fn write(
         None => None,
     };
     let mut new = status_of(resource, ctx, report, &verdict, claims.as_deref());
+    if let Some(counts) = &mut new.tokens {
+        counts.unused = count(users.iter().filter(|user| status::is_unused(&***user)).count());
+    }
     if new == before || !resource.has_readable_status() {
         return Ok(());
     }
@@ -117,6 +120,7 @@ fn status_of(
         retiring: count(tally.retiring),
         unclaimed: count(tally.unclaimed.len()),
         foreign: count(tally.foreign),
+        unused: before.tokens.as_ref().map_or(0, |tokens| tokens.unused),
     };
     ctx.metrics.tokens(&resource.name_any(), &counts);
     new.tokens = Some(counts);

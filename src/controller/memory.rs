@@ -8,8 +8,11 @@ use jiff::Timestamp;
 
 use super::pauses;
 use super::resource::Managed;
+use super::status::Told;
+use crate::api::KeyStatus;
 use crate::datafast::RawKey;
 use crate::lifecycle::event::{Answer, Effect, Event, Now, Order};
+use crate::lifecycle::history::{self, Revocation};
 use crate::lifecycle::local::Local;
 use crate::lock::lock;
 use crate::telemetry::{Failures, Over};
@@ -26,8 +29,8 @@ pub(crate) struct Memory {
     latest: Option<Arc<dyn Managed>>,
     /// The resource has a place in its namespace's share, though a watch may not show yet what it has.
     has_place: bool,
-    /// When a `lastUsedAt` was last written.
-    pub(crate) last_used_written: Option<Timestamp>,
+    /// What status is to tell of what was done.
+    told: Told,
     /// Pauses between failed reconciles.
     pub(crate) retries: ExponentialBackoff,
     /// Failed reconciles, for the log.
@@ -43,7 +46,7 @@ impl Default for Memory {
             key: None,
             latest: None,
             has_place: false,
-            last_used_written: None,
+            told: Told::default(),
             retries: pauses(),
             failures: Failures::default(),
             failed: 0,
@@ -76,6 +79,25 @@ impl Memory {
     pub(crate) fn sent(&mut self, order: Order, answer: Answer, key: Option<RawKey>, now: Now) -> Option<Effect> {
         self.key = key.map(Arc::new);
         self.apply(Event::Sent { order, answer }, now)
+    }
+
+    /// A token was revoked, of which status is to tell.
+    pub(crate) fn has_revoked(&mut self, revocation: Revocation) {
+        let revoked = &mut self.told.revoked;
+        // Of more than that, status does not tell.
+        revoked.drain(..(revoked.len() + 1).saturating_sub(history::MOST));
+        revoked.push(revocation);
+    }
+
+    /// What status is to tell of what was done.
+    pub(super) fn to_tell(&self) -> Told {
+        self.told.clone()
+    }
+
+    /// A status was written. With another `lastUsedAt`: when.
+    pub(super) fn has_told(&mut self, status: &KeyStatus, used: Option<Timestamp>) {
+        self.told.last_used_written = used.or(self.told.last_used_written);
+        self.told.revoked.retain(|revocation| !revocation.is_told(&status.history));
     }
 
     /// The resource takes a place in its namespace's share, for as long as this process remembers it.

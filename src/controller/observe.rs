@@ -14,11 +14,11 @@ use super::secret::Recipe;
 use super::secret_owner::{holders, owner_of};
 use super::{Context, status};
 use crate::account::View;
-use crate::api::{DeletionPolicy, KeyResource, WebsiteId, WhenFull, names};
+use crate::api::{DeletionPolicy, KeyResource, UnusedAction, WebsiteId, WhenFull, names};
 use crate::datafast::{Flaw, RawKey, TokenId};
 use crate::lifecycle::adoptions;
 use crate::lifecycle::allow::Standing;
-use crate::lifecycle::desired::{Desired, Expiry, Rotation};
+use crate::lifecycle::desired::{Desired, Expiry, Rotation, WhenUnused};
 use crate::lifecycle::local::Local;
 use crate::lifecycle::marker::Marker;
 use crate::lifecycle::observed::{AccountView, Drift, Names, Observed, SecretFacts, SecretView, StatusRecord};
@@ -42,6 +42,11 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
             .expires_after()
             .zip(resource.created())
             .map(|(after, created)| Expiry { created, after: signed(after) }),
+        when_unused: terms.when_unused.map(|when| WhenUnused {
+            created: resource.created().unwrap_or(Timestamp::MIN),
+            after: signed(when.after()),
+            revoke: when.action == UnusedAction::Revoke,
+        }),
         restarts: !terms.rollout_restart.is_empty(),
         retain: terms.deletion_policy == DeletionPolicy::Retain,
         suspended: terms.suspend,
@@ -176,5 +181,7 @@ pub(super) fn status_record(resource: &dyn Managed) -> StatusRecord {
         waiting_since: waiting_since(&status.conditions),
         issued_at: status.issued_at.as_ref().map(|time| time.0),
         rotate_request: status.rotate_request.as_deref().and_then(Request::parse),
+        last_used_at: status.last_used_at.as_ref().map(|time| time.0),
+        unused_since: status.unused_since.as_ref().map(|time| time.0),
     }
 }

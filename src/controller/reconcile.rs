@@ -117,9 +117,9 @@ async fn settle(work: &mut Work<'_>) -> Result<Requeue, Error> {
 /// that it goes by.
 fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
     let both_clocks = work.ctx.both_clocks();
-    let (local, last_used_written) = {
+    let (local, told) = {
         let mut memory = lock(&work.memory);
-        (memory.as_of(both_clocks), memory.last_used_written)
+        (memory.as_of(both_clocks), memory.to_tell())
     };
     let now = both_clocks.wall;
     let places = lock(&work.ctx.places);
@@ -150,7 +150,7 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
             if verdict.reason == Reason::SecretContested {
                 work.apply(Event::Contested(verdict.message.clone()));
             }
-            Some(Box::new(Report::new(resource, verdict, &facts, last_used_written, now)))
+            Some(Box::new(Report::new(resource, verdict, &facts, &told, now)))
         }
         Decision::Act(_) | Decision::Pause { .. } => None,
     };

@@ -9,14 +9,14 @@ use kube::runtime::controller::Action as Requeue;
 use super::observe::status_record;
 use super::perform::{READING_SECRET, Work};
 use super::resource::Managed;
-use super::status::WRITING_STATUS;
+use super::status::{Told, WRITING_STATUS};
 use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
 use crate::datafast::TokenId;
 use crate::lifecycle::facts::{Facts, Mirror, Retiring};
 use crate::lifecycle::failure::{self, Failure, Passes};
 use crate::lifecycle::record::{Log, Request};
-use crate::lifecycle::verdict::Verdict;
+use crate::lifecycle::verdict::{Reason, Verdict};
 use crate::lock::lock;
 
 /// A Secret that can't be read is read again this much later.
@@ -28,6 +28,8 @@ pub(super) struct Report {
     status: KeyStatus,
     /// Former tokens that DataFast reports in use for the first time since another took their place.
     used_again: Vec<(TokenId, String)>,
+    /// A token that has not been used for as long as `whenUnused` asks about, which status is to say for the first time.
+    unused: Option<String>,
 }
 
 impl Report {
@@ -35,12 +37,23 @@ impl Report {
         resource: &dyn Managed,
         verdict: &Verdict,
         facts: &Facts<'_>,
-        last_used_written: Option<Timestamp>,
+        told: &Told,
         now: Timestamp,
     ) -> Self {
-        let status = status::status(resource, verdict, facts, last_used_written, now);
-        Self { verdict: verdict.clone(), status, used_again: used_again(resource, facts) }
+        let status = status::status(resource, verdict, facts, told, now);
+        let unused = unused(resource, &status, verdict);
+        Self { verdict: verdict.clone(), status, used_again: used_again(resource, facts), unused }
     }
+}
+
+/// What is told once of a token that nobody uses; where it is revoked, the reason of `Ready` tells.
+fn unused(resource: &dyn Managed, new: &KeyStatus, verdict: &Verdict) -> Option<String> {
+    let is_told = resource.status().is_some_and(|status| status.unused_since.is_some());
+    let since = new.unused_since.as_ref().filter(|_| !is_told && verdict.reason != Reason::Unused)?;
+    Some(format!(
+        "No key of it has been used since {:.0}: revoke it if nobody needs it, by deleting the resource or by spec.whenUnused.action: Revoke",
+        since.0
+    ))
 }
 
 fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String)> {
@@ -86,6 +99,10 @@ impl Work<'_> {
             tracing::warn!(tokenId = %token_id, displayKey = display_key, "a former token was used again");
             self.warn("OldTokenStillInUse", &note);
         }
+        if let Some(note) = report.unused {
+            tracing::warn!("a token is not used");
+            self.warn(Reason::Unused.as_str(), &note);
+        }
         Ok(())
     }
 
@@ -117,8 +134,12 @@ impl Work<'_> {
             expires_at: at(before.expires_at),
             rotate_request: before.rotate_request.as_deref().and_then(Request::parse),
             retiring: None,
+            unused_since: at(before.unused_since),
+            maker: None,
+            gone: Vec::new(),
         };
-        let status = status::status(&*self.resource, &verdict, &facts, None, self.ctx.now());
+        let told = lock(&self.memory).to_tell();
+        let status = status::status(&*self.resource, &verdict, &facts, &told, self.ctx.now());
         let told = self.write_status(&verdict, status).await;
         self.account.line_up(&self.resource.reference(), None);
         match failure.passes {
@@ -155,8 +176,8 @@ impl Work<'_> {
         let Some(written) = answered(WRITING_STATUS, write).await? else { return Ok(()) };
         self.resource = {
             let mut memory = lock(&self.memory);
-            if used {
-                memory.last_used_written = Some(self.ctx.now());
+            if let Some(status) = written.status() {
+                memory.has_told(status, used.then(|| self.ctx.now()));
             }
             memory.newest(written)
         };

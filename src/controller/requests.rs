@@ -10,11 +10,13 @@ use super::left_behind::Revoker;
 use super::observe::desired;
 use super::panics::guarded;
 use super::perform::Work;
+use super::status::shown_key;
 use crate::account::{CallError, Caller, Urgency};
 use crate::datafast::{Effect as RequestEffect, Issued, NewToken, TokenId};
 use crate::lifecycle::decision::RevokeCause;
 use crate::lifecycle::desired::Desired;
 use crate::lifecycle::event::{Answer, Effect, Event, Order};
+use crate::lifecycle::history::Revocation;
 use crate::lifecycle::marker::{Marker, Nonce};
 use crate::lifecycle::queue::{Priority, Waiting};
 use crate::lifecycle::record::Cause;
@@ -124,7 +126,7 @@ impl Work<'_> {
         let (about, kind) = (self.resource.object_reference(), self.resource.kind());
         let caller = self.caller(urgency_to_revoke(cause));
         let listed = self.view().snapshot.and_then(|snapshot| snapshot.get(&token_id).cloned());
-        let key = listed.map(|listed| format!(" ({})", listed.token.display_key)).unwrap_or_default();
+        let display_key = listed.and_then(|listed| shown_key(&listed.token));
         self.call(async move {
             let start = Instant::now();
             // Who no longer leads leaves it to the one that does.
@@ -140,8 +142,11 @@ impl Work<'_> {
             if outcome.is_ok() {
                 ctx.metrics.revoked(kind, cause.as_str());
                 let reason = if cause == RevokeCause::LostAttempt { "LostAttemptRevoked" } else { "Revoked" };
+                let key = display_key.as_ref().map(|key| format!(" ({key})")).unwrap_or_default();
                 let note = format!("Token {token_id}{key} was revoked: {}", cause.as_str());
                 ctx.events.normal(&about, reason, note);
+                let (at, token_id) = (ctx.now(), token_id.clone());
+                lock(&memory).has_revoked(Revocation { at, token_id, display_key, cause });
             }
             lock(&memory).apply(Event::Revoked { token_id, cause, outcome }, ctx.both_clocks());
         })
@@ -164,7 +169,7 @@ fn urgency_to_revoke(cause: RevokeCause) -> Urgency {
         RevokeCause::LostAttempt | RevokeCause::Undeliverable | RevokeCause::RevokeNow => Urgency::Leak,
         // Its successor waits for the slot.
         RevokeCause::MadeRoom => Urgency::Restore,
-        RevokeCause::Expired | RevokeCause::Deleted => Urgency::Rotate,
+        RevokeCause::Expired | RevokeCause::Unused | RevokeCause::Deleted => Urgency::Rotate,
         RevokeCause::Retired => Urgency::Retire,
     }
 }

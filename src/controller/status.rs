@@ -12,6 +12,7 @@ use super::{Doing, Error};
 use crate::api::{KeyStatus, Retiring, names};
 use crate::datafast::{Token, TokenId};
 use crate::lifecycle::facts::{self, Facts, Mirror, last_used};
+use crate::lifecycle::history::{Revocation, history};
 use crate::lifecycle::snapshot::Listed;
 use crate::lifecycle::verdict::Verdict;
 
@@ -57,9 +58,23 @@ pub(super) fn conditions(before: &[Condition], say: &Say<'_>) -> Vec<Condition> 
     ready.into_iter().chain(reconciling).chain(stalled).collect()
 }
 
+/// Whether a resource has a token that nobody uses, and that is still there.
+pub(super) fn is_unused(resource: &dyn Managed) -> bool {
+    resource.status().is_some_and(|status| status.unused_since.is_some() && status.token_id.is_some())
+}
+
 /// Kubernetes keeps whole seconds.
 pub(super) fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+/// What this process remembers of what it did, for status to tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// When a `lastUsedAt` was last written.
+    pub(super) last_used_written: Option<Timestamp>,
+    /// Tokens that were revoked since status was last written.
+    pub(super) revoked: Vec<Revocation>,
 }
 
 /// A resource's status: the verdict, and a mirror of the record and of DataFast's list.
@@ -67,7 +82,7 @@ pub(super) fn status(
     resource: &dyn Managed,
     verdict: &Verdict,
     facts: &Facts<'_>,
-    last_used_written: Option<Timestamp>,
+    told: &Told,
     now: Timestamp,
 ) -> KeyStatus {
     let before = resource.status().cloned().unwrap_or_default();
@@ -87,15 +102,20 @@ pub(super) fn status(
         issued_at: facts.issued_at.map(time),
         next_rotation_at: facts.next_rotation_at.map(time),
         expires_at: facts.expires_at.map(time),
+        unused_since: facts.unused_since.map(time),
         rotate_request: facts.rotate_request.as_ref().map(|request| request.as_str().to_owned()),
         ..before.clone()
     };
     let used = |shown: Option<&Time>, listed: &Listed| {
-        last_used(shown.map(|time| time.0), listed.token.last_used_at, last_used_written, now).map(time)
+        last_used(shown.map(|time| time.0), listed.token.last_used_at, told.last_used_written, now).map(time)
     };
     mirror(&mut status, &facts.token, used);
     if let Some(retiring) = &facts.retiring {
         status.retiring = retiring.iter().map(|retiring| entry(&before, retiring, used)).collect();
+    }
+    // It is written with other changes, never for itself.
+    if status != before {
+        status.history = history(&before, &status, facts, &told.revoked, now);
     }
     status
 }

@@ -58,6 +58,8 @@ pub struct Token {
     pub website_ids: BTreeSet<String>,
     /// When it was last used: a lower bound. None: never, as far as DataFast knows.
     pub last_used_at: Option<Timestamp>,
+    /// Whether a list tells of its use at all: that it tells nothing is not to say that there was none.
+    pub tells_use: bool,
     /// When it was created, by DataFast's clock.
     pub created_at: Option<Timestamp>,
 }

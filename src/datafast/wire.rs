@@ -82,6 +82,8 @@ pub(super) fn issued(body: Envelope, asked: &NewToken, rolled: Option<&TokenId>)
         permissions: field(&rest, "permissions").ok().flatten().unwrap_or_else(|| asked.permissions.clone()),
         website_ids: field(&rest, "websiteIds").ok().flatten().unwrap_or_else(|| asked.website_ids.clone()),
         last_used_at: field(&rest, "lastUsedAt").ok().flatten(),
+        // Only a list does.
+        tells_use: false,
         created_at: field(&rest, "createdAt").ok().flatten(),
     };
     Ok(Issued { token, key })
@@ -120,6 +122,7 @@ fn listed(object: Object) -> Result<Token, Unreadable> {
         website_ids: field(fields, "websiteIds")?.unwrap_or_default(),
         // A time that cannot be read must not pass for "never used", upon which a token may be revoked.
         last_used_at: field(fields, "lastUsedAt")?,
+        tells_use: fields.contains_key("lastUsedAt"),
         created_at: field(fields, "createdAt")?,
     })
 }

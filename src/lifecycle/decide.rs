@@ -15,12 +15,13 @@ use super::rules::issuing::token_needed;
 use super::rules::secret::{adoption, drift, foreign_secret, hidden};
 use super::rules::standing::{not_allowed, suspended, unreadable, up_to_date};
 use super::rules::superseded::{next_retirement, superseded_tokens};
+use super::rules::unused::{self, unused};
 
 type Rule = fn(&Context) -> Option<Decision>;
 
 /// In this order: what is under way is waited for, what there is stays within reach, what was begun is finished, then what
 /// is in excess goes, then what is missing comes.
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     request_under_way,
     finalizer,
     pending_key,
@@ -28,6 +29,7 @@ const RULES: [Rule; 14] = [
     restarts,
     suspended,
     expired,
+    unused,
     superseded_tokens,
     not_allowed,
     hidden,
@@ -44,7 +46,7 @@ pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decisio
         return deletion(&cx);
     }
     let decision = RULES.iter().find_map(|rule| rule(&cx)).unwrap_or_else(|| up_to_date(&cx));
-    decision.also(next_retirement(&cx)).also(next_time(&cx)).also(next_try(&cx))
+    decision.also(next_retirement(&cx)).also(next_time(&cx)).also(next_try(&cx)).also(unused::next(&cx))
 }
 
 /// When the time alone changes what is to be done.

@@ -160,6 +160,8 @@ pub enum RevokeCause {
     MadeRoom,
     /// `expiresAfter` has passed.
     Expired,
+    /// Nobody used it for `whenUnused.after`.
+    Unused,
     /// The resource is being deleted.
     Deleted,
 }
@@ -174,6 +176,7 @@ impl RevokeCause {
             Self::RevokeNow => "RevokeNow",
             Self::MadeRoom => "MadeRoom",
             Self::Expired => "Expired",
+            Self::Unused => "Unused",
             Self::Deleted => "Deleted",
         }
     }

@@ -15,6 +15,8 @@ pub struct Desired {
     pub requests: Requests,
     /// When token and Secret end for good.
     pub expiry: Option<Expiry>,
+    /// What is done about a token that nobody uses.
+    pub when_unused: Option<WhenUnused>,
     /// Whether workloads are to be restarted after each new key.
     pub restarts: bool,
     /// Leave token and Secret when the resource goes.
@@ -52,6 +54,17 @@ pub struct Unreadable {
     pub what: String,
     /// Whether it may say what becomes of token and Secret when the resource goes.
     pub is_about_the_end: bool,
+}
+
+/// What is done about a token that nobody uses.
+#[derive(Clone, Debug)]
+pub struct WhenUnused {
+    /// The resource was created at this time. A key that is older was taken over, and counts from then.
+    pub created: Timestamp,
+    /// This long after its last use.
+    pub after: SignedDuration,
+    /// It is revoked, and not only told of.
+    pub revoke: bool,
 }
 
 /// When a resource's token and Secret end for good.

@@ -15,6 +15,7 @@ pub mod desired;
 pub mod event;
 pub mod facts;
 pub mod failure;
+pub mod history;
 pub mod left_behind;
 pub mod local;
 pub mod marker;

@@ -81,6 +81,10 @@ pub struct StatusRecord {
     pub issued_at: Option<Timestamp>,
     /// `status.rotateRequest`.
     pub rotate_request: Option<Request>,
+    /// `status.lastUsedAt` of `token_id`, in whole seconds.
+    pub last_used_at: Option<Timestamp>,
+    /// `status.unusedSince`, in whole seconds.
+    pub unused_since: Option<Timestamp>,
 }
 
 impl StatusRecord {

@@ -140,6 +140,11 @@ impl Snapshot {
         self.tokens.get(id)
     }
 
+    /// Whether the last list itself shows a token, and began so late that it shows all that became of it up to `until`.
+    pub fn shows(&self, id: &TokenId, until: Timestamp) -> bool {
+        self.last.ids.contains(id) && self.last.begun.duration_since(until) >= self.horizon
+    }
+
     /// All tokens, by id.
     pub fn tokens(&self) -> impl Iterator<Item = &Listed> {
         self.tokens.values()

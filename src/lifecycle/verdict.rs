@@ -37,6 +37,8 @@ pub enum Reason {
     Suspended,
     /// `expiresAfter` has passed.
     Expired,
+    /// It was ended because nobody used it.
+    Unused,
     /// The resource is being deleted.
     Deleting,
 }
@@ -62,6 +64,7 @@ impl Reason {
             Self::Throttled => "Throttled",
             Self::Suspended => "Suspended",
             Self::Expired => "Expired",
+            Self::Unused => "Unused",
             Self::Deleting => "Deleting",
         }
     }
@@ -78,7 +81,7 @@ impl Reason {
 
     /// Whether work is under way, or will go on by itself.
     pub fn is_reconciling(self) -> bool {
-        !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended | Self::Expired)
+        !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended | Self::Expired | Self::Unused)
     }
 
     /// Whether a person should hear of it: an event tells.
@@ -93,6 +96,7 @@ impl Reason {
             | Self::SecretContested
             | Self::AccountNotFound
             | Self::AccountNotReady
+            | Self::Unused
             | Self::Throttled => true,
             Self::Issued
             | Self::Issuing

@@ -1,18 +1,17 @@
 //! The operator's metrics. Invariant: no metric has a label from the name of a namespaced object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::census::{Account, Census, LastCensus};
 use super::process::Process;
 use super::watches::{WatchHealth, Watches};
 use crate::api::TokenCounts;
@@ -59,13 +58,6 @@ struct AccountState {
     state: &'static str,
 }
 
-/// An account.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
-pub struct Account {
-    /// Its name, as in [`Said`].
-    pub account: String,
-}
-
 /// The operator's metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -85,73 +77,6 @@ pub struct Metrics {
     /// The accounts that have samples.
     accounts: Mutex<BTreeSet<String>>,
     pub(super) watches: Watches,
-}
-
-/// What is said of all resources at one time.
-#[derive(Clone, Debug, Default)]
-pub struct Census {
-    /// The accounts that there are.
-    pub accounts: BTreeSet<String>,
-    /// How many resources say this.
-    pub resources: BTreeMap<Said, u32>,
-    /// The earliest of their next rotations, in seconds since 1970.
-    pub next_rotations: BTreeMap<KindOf, i64>,
-    /// Former tokens that were used after others took their places.
-    pub old_in_use: BTreeMap<Account, u32>,
-}
-
-/// What a resource says.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
-pub struct Said {
-    /// Its kind.
-    pub kind: &'static str,
-    /// Its account; empty where there is none of that name, for tenants can think of many.
-    pub account: String,
-    /// The reason of `Ready`.
-    pub reason: String,
-    /// The status of `Ready`: `true` or `false`.
-    pub ready: &'static str,
-}
-
-/// The resources of a kind that belong to an account.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
-pub struct KindOf {
-    /// Their kind.
-    pub kind: &'static str,
-    /// Their account, as in [`Said`].
-    pub account: String,
-}
-
-/// The last census: all of it is another at once.
-#[derive(Clone, Debug, Default)]
-struct LastCensus(Arc<Mutex<Census>>);
-
-impl Collector for LastCensus {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let census = lock(&self.0);
-        let resources = census.resources.iter().map(|(labels, number)| (labels, i64::from(*number)));
-        let rotations = census.next_rotations.iter().map(|(labels, at)| (labels, *at));
-        let in_use = census.old_in_use.iter().map(|(labels, number)| (labels, i64::from(*number)));
-        let help = "Resources, by what their condition Ready says";
-        encode_gauges(&mut encoder, "resources", help, resources)?;
-        let help = "When the next rotation is due, in seconds since 1970";
-        encode_gauges(&mut encoder, "next_rotation_timestamp_seconds", help, rotations)?;
-        let help = "Former tokens that were used after others took their places";
-        encode_gauges(&mut encoder, "old_tokens_in_use", help, in_use)
-    }
-}
-
-pub(super) fn encode_gauges<'a, L: EncodeLabelSet + 'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    samples: impl Iterator<Item = (&'a L, i64)>,
-) -> Result<(), std::fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in samples {
-        ConstGauge::new(value).encode(family.encode_family(labels)?)?;
-    }
-    Ok(())
 }
 
 /// The version in a label, and always 1.
@@ -285,14 +210,15 @@ impl Metrics {
 
     /// All resources were counted. The samples of accounts that are gone go too, also those that came late.
     pub fn counted(&self, census: Census) {
-        let gone: Vec<_> = lock(&self.accounts).extract_if(.., |account| !census.accounts.contains(account)).collect();
+        let gone: Vec<_> = lock(&self.accounts).difference(&census.accounts).cloned().collect();
         for account in gone {
             self.forget(&account);
         }
-        *lock(&self.census.0) = census;
+        self.census.replace(census);
     }
 
     fn forget(&self, account: &str) {
+        lock(&self.accounts).remove(account);
         for state in ["managed", "retiring", "unclaimed", "foreign"] {
             self.tokens.remove(&AccountState { account: account.to_owned(), state });
         }

@@ -1,5 +1,6 @@
 //! Logs, metrics, traces and probes. Invariant: no metric has a label from the name of a namespaced object.
 
+mod census;
 mod logs;
 mod metrics;
 mod panics;
@@ -15,9 +16,10 @@ mod watches;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use census::{Account, Census, KindOf, Said};
 pub(crate) use logs::{Failures, Over};
 pub use logs::{LogFormat, millis};
-pub use metrics::{Account, Census, KindOf, Metrics, OfAccount, Said};
+pub use metrics::{Metrics, OfAccount};
 pub use server::{Health, serve};
 pub use traces::Traces;
 pub use watches::WatchHealth;

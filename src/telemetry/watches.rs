@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 
-use super::metrics::encode_gauges;
+use super::census::encode_gauges;
 use crate::lock::lock;
 
 /// A watch that has failed for so long is broken: the process is not ready any more.

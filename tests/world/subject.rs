@@ -69,11 +69,13 @@ impl Subject {
             spec.extend(name.map(|name| ("tokenName".to_owned(), name)));
             spec.insert("permissions".to_owned(), json!([]));
             let status = object.get_mut("status").and_then(Value::as_object_mut);
-            let retiring = status.into_iter().flat_map(|status| {
+            if let Some(status) = status {
                 rename_id(status);
-                status.get_mut("retiring").and_then(Value::as_array_mut).into_iter().flatten()
-            });
-            retiring.filter_map(Value::as_object_mut).for_each(rename_id);
+                for list in ["retiring", "history"] {
+                    let entries = status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+                    entries.filter_map(Value::as_object_mut).for_each(rename_id);
+                }
+            }
         }
         serde_json::from_value(object).unwrap()
     }

@@ -8,6 +8,8 @@ for _, condition in ipairs(status.conditions or {}) do
 end
 local deleted = obj.metadata.deletionTimestamp ~= nil
 local suspended = obj.spec.suspend == true
+-- What was revoked because nobody used it gets a key again just by that.
+local ended_unused = ready.reason == "Unused" and not deleted and not suspended
 -- What has none gets its first key anyway. What has expired, or is not allowed, gets no other.
 local renewable = (status.tokenId or status.keyId) ~= nil
   and ready.reason ~= "Expired" and ready.reason ~= "NotAllowed"
@@ -17,7 +19,7 @@ return {
   ["rotate"] = {
     displayName = "Rotate",
     iconClass = "fa fa-fw fa-sync",
-    disabled = not renewable or ready.reason == "Rotating",
+    disabled = not (renewable or ended_unused) or ready.reason == "Rotating",
   },
   ["revoke-now"] = {
     displayName = "Revoke now",

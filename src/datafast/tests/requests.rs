@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, Wire};
 
-use crate::datafast::{Client, Effect, Error, SetupError, TokenId};
+use crate::datafast::{Client, Effect, Error, SetupError, Token, TokenId};
 
 use super::{Recorder, TOKENS, World, client, key, new_token, set};
 
@@ -19,7 +19,7 @@ async fn a_token_is_created_listed_and_deleted() {
 
     let listed = world.client.list(&TOKENS).await.unwrap();
     assert_eq!(listed.len(), 2);
-    assert_eq!(listed[1], issued.token);
+    assert_eq!(listed[1], Token { tells_use: true, ..issued.token.clone() }, "only a list tells of its use");
     assert_eq!(listed[1].permissions, set(&["analytics:read"]));
 
     world.client.delete(&TOKENS, &issued.token.id).await.unwrap();

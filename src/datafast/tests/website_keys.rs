@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation, Website, Wire};
 
 use crate::datafast::wire::new_token as body;
-use crate::datafast::{Collection, Effect, Error, NewToken, TokenId};
+use crate::datafast::{Collection, Effect, Error, NewToken, Token, TokenId};
 
 use super::{Recorder, World, client, issued, key, list, set};
 
@@ -35,7 +35,8 @@ async fn a_key_is_created_listed_rolled_and_deleted() {
     assert_eq!((&created.token.permissions, &created.token.website_ids), (&set(&[]), &set(&[WEBSITE])));
 
     let listed = world.client.list(&keys()).await.unwrap();
-    assert_eq!(listed, std::slice::from_ref(&created.token), "as it was told when it was created");
+    let told = Token { tells_use: true, ..created.token.clone() };
+    assert_eq!(listed, [told], "as it was told when it was created, but that only a list tells of its use");
     assert_eq!(listed[0].name.as_deref(), Some("shop/tracker"));
     assert_eq!(world.client.list(&Collection::WebsiteKeys(OTHER.into())).await.unwrap(), []);
 
@@ -45,7 +46,7 @@ async fn a_key_is_created_listed_rolled_and_deleted() {
     assert_eq!(rolled.token.id, id);
     assert_ne!(first.expose(), second.expose());
     let listed = world.client.list(&keys()).await.unwrap();
-    assert_eq!(listed, [rolled.token]);
+    assert_eq!(listed, [Token { tells_use: true, ..rolled.token }]);
     assert_eq!((second.fits(&listed[0].display_key), first.fits(&listed[0].display_key)), (Some(true), Some(false)));
     assert_eq!(world.client.probe(&keys(), &first).await, Ok(false), "its old key ended at once");
     assert_eq!(world.client.probe(&keys(), &second).await, Ok(true));

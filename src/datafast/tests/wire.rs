@@ -32,6 +32,11 @@ fn absent_and_null_fields_are_read_as_nothing() {
     for object in [r#"{"id":"65a1"}"#, r#"{"_id":"65a1","id":"65a1","name":null,"permissions":null,"lastUsedAt":null}"#]
     {
         let token = list(&success(&format!("[{object}]")), &TOKENS).unwrap().remove(0);
+        assert_eq!(
+            token.tells_use,
+            object.contains("lastUsedAt"),
+            "that there is no time is not to say that there was no use"
+        );
         assert_eq!((token.name, token.display_key, token.last_used_at), (None, String::new(), None), "{object}");
         assert!(token.permissions.is_empty() && token.website_ids.is_empty());
     }

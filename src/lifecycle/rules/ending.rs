@@ -1,5 +1,5 @@
 //! Deletion: everything that the record proves to be the resource's own goes, then the Secret, then the finalizer.
-//! Expiry: the same, but that the resource stays.
+//! Expiry, and the end of what nobody uses: the same, but that the resource stays.
 
 use jiff::Timestamp;
 
@@ -73,10 +73,27 @@ fn revoke_all(cx: &Context<'_>) -> Decision {
     }
 }
 
-/// Past `expiresAfter`, be it with `Retain`. An attempt that may still make a token needs no waiting here: its token is
-/// revoked when a list shows it.
+/// Past `expiresAfter`, be it with `Retain`.
 pub(in crate::lifecycle) fn expired(cx: &Context<'_>) -> Option<Decision> {
     let expiry = cx.desired.expiry.as_ref().filter(|_| cx.has_expired())?;
+    let over = format!("spec.expiresAfter has passed at {:.0}", expiry.at());
+    let remedy = "for a new token, raise it";
+    end(cx, &End { reason: Reason::Expired, cause: RevokeCause::Expired, over, remedy })
+}
+
+/// An end of token and Secret that the resource outlives.
+pub(super) struct End {
+    pub(super) reason: Reason,
+    pub(super) cause: RevokeCause,
+    /// What is over, for people.
+    pub(super) over: String,
+    /// What brings a new token, for people.
+    pub(super) remedy: &'static str,
+}
+
+/// Revokes all tokens, then deletes the Secret, then says so. An attempt that may still make a token needs no waiting here:
+/// its token is revoked when a list shows it.
+pub(super) fn end(cx: &Context<'_>, End { reason, cause, over, remedy }: &End) -> Option<Decision> {
     // A Secret is the only record of a token that no list has confirmed, or that was not proved to be ours.
     let is_record = cx.seen.secret_record().is_some();
     if is_record && matches!(cx.secret_state, SecretState::Unproven(_)) {
@@ -85,21 +102,20 @@ pub(in crate::lifecycle) fn expired(cx: &Context<'_>) -> Option<Decision> {
     if let (SecretState::Missing(id), None) = (&cx.secret_state, cx.closed()) {
         return prove(cx, id);
     }
-    let over = format!("spec.expiresAfter has passed at {:.0}", expiry.at());
     let remains = tokens(cx, false);
     let is_unknown = is_record && cx.seen.account.snapshot.is_none();
     if let Some(closed) = cx.closed().filter(|_| remains.is_some() || is_unknown) {
         let Decision::Rest { verdict, requeue } = closed else { return Some(closed) };
         let message = format!("{over}; its token is still to be revoked. {}", verdict.message);
-        return cx.wait(Reason::Expired, message, requeue);
+        return cx.wait(*reason, message, requeue);
     }
     match remains {
-        Some(Remains::Token(token_id)) => cx.act(Action::Revoke { token_id, cause: RevokeCause::Expired }),
+        Some(Remains::Token(token_id)) => cx.act(Action::Revoke { token_id, cause: *cause }),
         Some(Remains::Denied(token_id, requeue)) => {
-            cx.wait(Reason::Expired, format!("{over}; waiting for {}", refused(&token_id)), requeue)
+            cx.wait(*reason, format!("{over}; waiting for {}", refused(&token_id)), requeue)
         }
         None if is_record => cx.act(Action::DeleteSecret),
-        None => cx.wait(Reason::Expired, format!("{over}: for a new token, raise it"), Requeue::default()),
+        None => cx.wait(*reason, format!("{over}: {remedy}"), Requeue::default()),
     }
 }
 

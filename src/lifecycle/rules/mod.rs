@@ -10,3 +10,4 @@ pub(super) mod secret;
 pub(super) mod standing;
 pub(super) mod superseded;
 mod swap;
+pub(super) mod unused;

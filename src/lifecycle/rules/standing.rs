@@ -2,6 +2,7 @@
 
 use super::issuing::waiting;
 use super::superseded::{Retirement, retiring};
+use super::unused::{Usage, usage};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Decision, Requeue};
 use crate::lifecycle::observed::Availability;
@@ -44,6 +45,9 @@ pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {
             for used in retiring(cx).filter(Retirement::is_in_use) {
                 let until = used.until().map(|at| format!(", and is revoked at {at:.0}")).unwrap_or_default();
                 message += &format!("; its predecessor {} is still in use{until}", used.listed.token.shown());
+            }
+            if let Usage::UnusedSince { since, .. } = usage(cx) {
+                message += &format!("; no key of it has been used since {since:.0} (spec.whenUnused)");
             }
             rest(Reason::Issued, message, Requeue::default())
         }

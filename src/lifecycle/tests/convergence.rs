@@ -76,7 +76,7 @@ proptest! {
         let mut scene = scene;
         Simulator::clear_obstacles(&mut scene);
         scene.desired.rotation.overlap = jiff::SignedDuration::ZERO;
-        (scene.allow, scene.desired.unreadable) = (None, None);
+        (scene.allow, scene.desired.unreadable, scene.desired.when_unused) = (None, None, None);
         (scene.desired.suspended, scene.desired.deleting, scene.desired.expiry) = (false, false, None);
         scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));
         let mut simulator = Simulator::new(scene);

@@ -13,6 +13,9 @@ use crate::lifecycle::desired::Rotation;
 use crate::lifecycle::record::{Cause, Requests};
 use crate::lifecycle::verdict::Reason;
 
+use crate::api::HistoryEntry;
+use crate::lifecycle::history::MOST;
+
 use super::random;
 use super::scenes::*;
 use super::simulator::Simulator;
@@ -222,8 +225,30 @@ impl History {
         used.is_some_and(|used| used.as_second() > former.since.as_second())
     }
 
+    /// Status tells how the Secret's token came, and of no token's end that still lives; each thing once, in its order.
+    fn is_told(&self) {
+        let told = &self.simulator.history;
+        assert!(told.len() <= MOST && told.is_sorted_by_key(|entry| entry.at.0), "{told:?}");
+        let lives = |id: &str| self.simulator.remote.keys().any(|live| live.as_str() == id);
+        let times = |of: &HistoryEntry| {
+            told.iter().filter(|entry| (&entry.token_id, &entry.what) == (&of.token_id, &of.what)).count()
+        };
+        for entry in told {
+            assert_eq!(times(entry), 1, "{entry:?} in {told:?}");
+            assert!(entry.what != "Revoked" || !lives(&entry.token_id), "{entry:?} lives");
+            assert_ne!(entry.cause, "Vanished", "nobody else deletes a token");
+        }
+        let current = self.simulator.scene.status.token_id.as_ref().map(TokenId::as_str);
+        let is_its = |entry: &&HistoryEntry| Some(entry.token_id.as_str()) == current && entry.what != "Revoked";
+        // Where the clock was set back, what came before may be told to have come after.
+        if current.is_some() && self.back == 0 {
+            assert!(told.iter().any(|entry| is_its(&entry)), "{current:?} is not in {told:?}");
+        }
+    }
+
     /// There are no tokens but the Secret's and those that still may stay.
     fn is_at_rest(&mut self) {
+        self.is_told();
         let current = self.simulator.secrets_token();
         for token in self.simulator.own() {
             if Some(&token) == current.as_ref() {

@@ -94,6 +94,7 @@ pub(super) fn unmarked(n: u8) -> Token {
         permissions: scope().permissions,
         website_ids: scope().website_ids,
         last_used_at: None,
+        tells_use: true,
         created_at: Some(ago(A_DAY)),
     }
 }

@@ -104,7 +104,8 @@ proptest! {
     fn what_an_account_forbids_costs_no_call_but_what_ends_a_token(scene in random::scene(random::recent_time())) {
         let mut scene = scene;
         scene.allow = Some(Allow { permissions: Some(BTreeSet::new()), ..Allow::default() });
-        let ends = scene.desired.deleting || scene.desired.expiry.is_some();
+        let ends_unused = scene.desired.when_unused.as_ref().is_some_and(|when| when.revoke);
+        let ends = scene.desired.deleting || scene.desired.expiry.is_some() || ends_unused;
         match scene.decide() {
             Decision::Act(Action::Prove { .. }) => prop_assert!(ends, "it is about to revoke it"),
             Decision::Act(

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::datafast::{Token, TokenId};
-use crate::lifecycle::desired::{Desired, Expiry, Rotation};
+use crate::lifecycle::desired::{Desired, Expiry, Rotation, WhenUnused};
 use crate::lifecycle::local::Proof;
 use crate::lifecycle::observed::{Drift, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, SecretRecord};
@@ -209,16 +209,27 @@ fn rotations() -> impl Strategy<Value = Rotation> {
 
 fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Desired> {
     let after = prop_oneof![60..10_000_i64, Just(i64::MAX)].prop_map(SignedDuration::from_secs);
+    let unused = (time.clone(), after.clone(), any::<bool>());
+    let unused = unused.prop_map(|(created, after, revoke)| WhenUnused { created, after, revoke });
+    let when_unused = prop::option::weighted(0.2, unused);
     let expiry = prop::option::weighted(0.2, (time, after).prop_map(|(created, after)| Expiry { created, after }));
     let often = || prop::bool::weighted(0.2);
     let unreadable = prop::option::weighted(0.1, any::<bool>().prop_map(unreadable));
-    let asked = (often(), often(), often(), often(), unreadable);
+    let asked = (often(), often(), often(), often(), unreadable, when_unused);
     (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), asked).prop_map(
-        |(wide, rotation, requests, expiry, restarts, (retain, suspended, deleting, abandon, unreadable))| Desired {
+        |(
+            wide,
+            rotation,
+            requests,
+            expiry,
+            restarts,
+            (retain, suspended, deleting, abandon, unreadable, when_unused),
+        )| Desired {
             scope: if wide { wider_scope() } else { scope() },
             rotation,
             requests,
             expiry,
+            when_unused,
             restarts,
             retain,
             suspended,
@@ -239,19 +250,24 @@ fn statuses(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl St
         _ => None,
     };
     let retiring = prop::collection::btree_map(own.clone(), of(time.clone()), 0..3);
-    (of(own), retiring, any::<bool>(), request(), (of(time.clone()), of(time))).prop_map(
-        move |(n, retiring, ready, rotate_request, (waiting_since, issued_at))| StatusRecord {
-            marked: n.and_then(maker),
-            waiting_since,
-            issued_at,
-            revoke_after: retiring.iter().filter_map(|(n, until)| Some((id(*n), (*until)?))).collect(),
-            token_id: n.map(id),
-            attempt: n.filter(|n| MINE.contains(n)).map(nonce),
-            retiring: retiring.into_keys().map(id).collect(),
-            ready,
-            rotate_request,
-        },
-    )
+    (of(own), retiring, any::<bool>(), request(), (of(time.clone()), of(time.clone()), of(time.clone()), of(time)))
+        .prop_map(
+            move |(n, retiring, ready, rotate_request, (waiting_since, issued_at, last_used_at, unused_since))| {
+                StatusRecord {
+                    marked: n.and_then(maker),
+                    waiting_since,
+                    issued_at,
+                    last_used_at,
+                    unused_since,
+                    revoke_after: retiring.iter().filter_map(|(n, until)| Some((id(*n), (*until)?))).collect(),
+                    token_id: n.map(id),
+                    attempt: n.filter(|n| MINE.contains(n)).map(nonce),
+                    retiring: retiring.into_keys().map(id).collect(),
+                    ready,
+                    rotate_request,
+                }
+            },
+        )
 }
 
 /// A scene in which every record may be edited, and times are of this kind. Its parts are boxed: a tree of all of them

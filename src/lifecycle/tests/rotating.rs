@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::lifecycle::decision::{Action, Decision, RevokeCause};
-use crate::lifecycle::desired::{Expiry, Rotation};
+use crate::lifecycle::desired::{Expiry, Rotation, WhenUnused};
 use crate::lifecycle::facts::facts;
 use crate::lifecycle::local::{PendingKey, Preflight, Unsent};
 use crate::lifecycle::marker::OwnerId;
@@ -22,6 +22,7 @@ enum Decides {
     Deletion,
     Suspension,
     Expiry,
+    Unused,
     Need(Cause),
 }
 
@@ -30,7 +31,10 @@ fn decides(scene: &Scene) -> Decides {
         Decision::Act(Action::Revoke { cause: RevokeCause::Deleted, .. }) => Decides::Deletion,
         Decision::Act(Action::DeleteSecret) if scene.desired.deleting => Decides::Deletion,
         Decision::Rest { verdict, .. } if verdict.reason == Reason::Suspended => Decides::Suspension,
+        Decision::Act(Action::DeleteSecret) if scene.desired.expiry.is_none() => Decides::Unused,
         Decision::Act(Action::Revoke { cause: RevokeCause::Expired, .. } | Action::DeleteSecret) => Decides::Expiry,
+        Decision::Rest { verdict, .. } if verdict.reason == Reason::Unused => Decides::Unused,
+        Decision::Act(Action::Revoke { cause: RevokeCause::Unused, .. }) => Decides::Unused,
         Decision::Act(Action::Record { cause, .. }) => Decides::Need(cause),
         other => panic!("{other:?}"),
     }
@@ -65,6 +69,25 @@ fn of_all_that_is_the_case_what_comes_first_in_the_order_of_precedence_decides()
         }
         let with_all_after = PRECEDENCE[place..].iter().fold(Scene::in_sync(), |scene, (more, _)| scene.change(more));
         assert_eq!(decides(&with_all_after), *decided, "with all that comes after it");
+    }
+}
+
+/// It was told to be unused, as long as is asked about, and is to end for that.
+fn unused(scene: &mut Scene) {
+    scene.desired.when_unused = Some(WhenUnused { created: ago(2 * A_DAY), after: hours(1), revoke: true });
+    scene.status.unused_since = Some(ago(A_DAY));
+}
+
+#[test]
+fn what_nobody_uses_ends_before_another_is_issued_unless_a_rotation_is_asked_for() {
+    assert_eq!(decides(&Scene::in_sync().change(unused)), Decides::Unused);
+    for (other, decided) in &PRECEDENCE {
+        let comes_first = match decided {
+            Decides::Deletion | Decides::Suspension | Decides::Expiry => decided,
+            Decides::Need(Cause::RotateRequested) => decided,
+            Decides::Need(_) | Decides::Unused => &Decides::Unused,
+        };
+        assert_eq!(decides(&Scene::in_sync().change(unused).change(other)), *comes_first, "beside {decided:?}");
     }
 }
 

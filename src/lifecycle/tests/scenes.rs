@@ -69,6 +69,7 @@ impl Scene {
                 },
                 requests: Requests::default(),
                 expiry: None,
+                when_unused: None,
                 restarts: false,
                 retain: false,
                 suspended: false,

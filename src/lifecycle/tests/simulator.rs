@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::{HistoryEntry, KeyStatus, Retiring};
 use crate::datafast::{Effect, Error, RawKey, Token, TokenId};
 use crate::lifecycle::decision::{Action, Decision, RevokeCause};
 use crate::lifecycle::desired::Desired;
 use crate::lifecycle::event::{Answer, Event, Now, Order};
 use crate::lifecycle::facts::{Mirror, facts};
+use crate::lifecycle::history::{Revocation, history};
 use crate::lifecycle::local::Local;
 use crate::lifecycle::marker::Nonce;
 use crate::lifecycle::observed::{Availability, Drift, SecretFacts, SecretOwner, SecretView, StatusRecord};
@@ -30,6 +33,18 @@ fn live_key(token: &Token) -> Arc<RawKey> {
 
 /// How long a request to DataFast is waited for.
 const LONGEST_REQUEST: SignedDuration = SignedDuration::from_secs(30);
+
+/// As much of a status as its history is told from.
+fn shown(status: &StatusRecord, history: &[HistoryEntry]) -> KeyStatus {
+    let retiring = |id: &TokenId| Retiring { token_id: id.to_string(), ..Retiring::default() };
+    KeyStatus {
+        token_id: status.token_id.as_ref().map(ToString::to_string),
+        issued_at: status.issued_at.map(Time),
+        retiring: status.retiring.iter().map(retiring).collect(),
+        history: history.to_vec(),
+        ..KeyStatus::default()
+    }
+}
 
 /// How long each answer takes.
 #[derive(Clone, Copy, Default)]
@@ -63,6 +78,10 @@ pub(super) struct Simulator {
     pub(super) revoked: BTreeMap<TokenId, Timestamp>,
     /// What the API server was asked to write, dry runs among it.
     pub(super) writes: usize,
+    /// `status.history`.
+    pub(super) history: Vec<HistoryEntry>,
+    /// What of it this process has not written yet.
+    to_tell: Vec<Revocation>,
     next: u8,
     pending_key: Option<Arc<RawKey>>,
 }
@@ -90,6 +109,8 @@ impl Simulator {
             swapped: None,
             revoked: BTreeMap::new(),
             writes: 0,
+            history: Vec::new(),
+            to_tell: Vec::new(),
             next: FIRST_NEW,
             pending_key: held.map(key),
         }
@@ -181,6 +202,7 @@ impl Simulator {
     pub(super) fn crash(&mut self) {
         (self.scene.local, self.scene.snapshot) = (Local::default(), None);
         self.pending_key = None;
+        self.to_tell.clear();
         self.list();
     }
 
@@ -221,10 +243,11 @@ impl Simulator {
 
     fn mirror(&mut self, ready: bool) -> bool {
         let scene = &self.scene;
-        let status = scene.observe(|seen| {
+        let (status, history) = scene.observe(|seen| {
             let facts = facts(&scene.desired, seen, scene.now);
             let before = scene.status.clone();
-            let (token_id, attempt, marked) = match facts.token {
+            let before_use = before.last_used_at;
+            let (token_id, attempt, marked) = match &facts.token {
                 Mirror::Is(listed) => {
                     let marked = listed.marker.as_ref().map(|marker| marker.owner.clone());
                     (Some(listed.token.id.clone()), seen.attempt_of(listed).cloned(), marked)
@@ -233,13 +256,13 @@ impl Simulator {
                 Mirror::Nothing => (None, None, None),
             };
             let whole_seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap();
-            let shown = facts.retiring.as_ref().map(|all| {
+            let retiring = facts.retiring.as_ref().map(|all| {
                 let until = all.iter().filter_map(|r| Some((r.listed.token.id.clone(), whole_seconds(r.until?))));
                 (all.iter().map(|r| r.listed.token.id.clone()).collect(), until.collect())
             });
             let kept = || (scene.status.retiring.clone(), scene.status.revoke_after.clone());
-            let (retiring, revoke_after) = shown.unwrap_or_else(kept);
-            StatusRecord {
+            let (retiring, revoke_after) = retiring.unwrap_or_else(kept);
+            let status = StatusRecord {
                 token_id,
                 attempt,
                 marked,
@@ -247,13 +270,24 @@ impl Simulator {
                 revoke_after,
                 ready,
                 issued_at: facts.issued_at.map(whole_seconds),
-                rotate_request: facts.rotate_request,
+                rotate_request: facts.rotate_request.clone(),
                 waiting_since: None,
-            }
+                unused_since: facts.unused_since.map(whole_seconds),
+                last_used_at: match &facts.token {
+                    Mirror::Is(listed) => listed.token.last_used_at.map(whole_seconds),
+                    Mirror::Keep => before_use,
+                    Mirror::Nothing => None,
+                },
+            };
+            let (before, after) = (shown(&scene.status, &self.history), shown(&status, &[]));
+            let history = history(&before, &after, &facts, &self.to_tell, scene.now);
+            (status, history)
         });
         let changed = status != self.scene.status;
         self.scene.status = status;
         if changed {
+            self.history = history;
+            self.to_tell.retain(|revocation| !revocation.is_told(&self.history));
             self.kubernetes(1);
         }
         changed
@@ -384,6 +418,7 @@ impl Simulator {
         self.scene.free = self.scene.free.map(|free| free + i64::from(existed));
         if existed {
             self.revoked.insert(token_id.clone(), now);
+            self.to_tell.push(Revocation { at: now, token_id: token_id.clone(), display_key: None, cause });
             self.scene.snapshot.iter_mut().for_each(|s| s.revoked(&token_id, now));
         }
         let outcome = if existed { Ok(()) } else { Err(Some(Error::NotFound)) };

@@ -206,13 +206,20 @@ proptest! {
     fn no_record_however_edited_revokes_the_token_that_the_secret_holds_unless_its_user_asks_for_that(scene in random::scene(random::recent_time())) {
         let Some(Action::Revoke { token_id, cause }) = scene.acts() else { return Ok(()) };
         let is_held = scene.local.pending.as_ref().is_some_and(|held| held.token_id == token_id);
-        if live(&scene) == Some(token_id) && !is_held {
+        if live(&scene).as_ref() == Some(&token_id) && !is_held {
             let asked = match cause {
                 RevokeCause::Deleted => scene.desired.deleting,
                 RevokeCause::Expired => scene.desired.expiry.as_ref().is_some_and(|expiry| {
                     let watched = scene.local.watched.is_some_and(|watched| watched.lasted >= expiry.after);
                     expiry.at() <= scene.now || watched
                 }),
+                RevokeCause::Unused => {
+                    let snapshot = scene.snapshot.as_ref().unwrap();
+                    let listed = &snapshot.get(&token_id).unwrap().token;
+                    let when = scene.desired.when_unused.as_ref().unwrap();
+                    let used = listed.last_used_at.unwrap_or(when.created).max(when.created);
+                    when.revoke && listed.tells_use && snapshot.begun().duration_since(used) >= when.after
+                }
                 RevokeCause::MadeRoom => {
                     scene.free == Some(0)
                         && (scene.desired.rotation.revoke_first || scene.desired.requests.revoke_now.is_some())

@@ -28,7 +28,8 @@ fn gates() -> impl Strategy<Value = Availability> {
 
 fn snapshots(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Snapshot> {
     let used = || prop::collection::btree_map(ALL, prop::option::weighted(0.3, time.clone()), 0..8);
-    let token = |(n, last_used_at)| Token { last_used_at, ..token_of_any(n) };
+    // What a list tells of its use, it may leave out.
+    let token = |(n, last_used_at)| Token { last_used_at, tells_use: n % 4 != 3, ..token_of_any(n) };
     let shown = || used().prop_map(move |all| all.into_iter().map(token).collect::<Vec<_>>());
     (time.clone(), shown(), of((time.clone(), shown()))).prop_map(|(begun, tokens, later)| {
         let mut snapshot = Snapshot::new(HORIZON, begun, tokens);
