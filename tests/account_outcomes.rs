@@ -4,11 +4,10 @@
 use axum::http::StatusCode;
 use datafast_harness::{Asks, Cutter, Instead, Operator, Plan, condition, eventually};
 use datafast_sandbox::AccountOptions;
-use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
-use crate::outcomes::{ANSWERS, Told, event_is_missed, is_counted, is_documented, log_quotes, name_of, quotes};
+use crate::outcomes::{Told, all_pairs, event_is_missed, is_counted, is_documented, log_quotes, name_of, quotes};
 use crate::world::{ARGS, Plane, Setup, Subject, WAIT, World, start};
 
 const ASKED: [Asks; 5] = [
@@ -90,18 +89,15 @@ async fn whatever_is_answered_to_what_is_asked_for_an_account_is_said_and_costs_
     // So the labels of namespaces that are made from now on are read when they are asked for.
     plan.lose_watches("/api/v1/namespaces", StatusCode::SERVICE_UNAVAILABLE);
     let plan = &plan;
-    let told = join_all(ASKED.map(async |asks| {
-        join_all(ANSWERS.map(async |instead| {
-            let mut there = w.neighbour().await;
-            there.name = name_of(asks, instead);
-            let told = try_one(&there, operator, plan, asks, instead).await;
-            assert!((1..=40).contains(&told.tries), "{asks:?}, {instead:?}: {} times", told.tries);
-            there.account_says("Connected").await;
-            there.issued("agent").await;
-            told
-        }))
-        .await
-    }))
+    let told = all_pairs(ASKED, async |asks, instead| {
+        let mut there = w.neighbour().await;
+        there.name = name_of(asks, instead);
+        let told = try_one(&there, operator, plan, asks, instead).await;
+        assert!((1..=40).contains(&told.tries), "{asks:?}, {instead:?}: {} times", told.tries);
+        there.account_says("Connected").await;
+        there.issued("agent").await;
+        told
+    })
     .await;
     assert_eq!(w.about(Subject::AccessToken).posts(), 50, "one for each resource");
     is_counted(operator, &["DataFastAccount", "Event"]).await;

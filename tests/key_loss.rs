@@ -45,7 +45,8 @@ async fn a_deleted_secret_gets_a_new_key_and_the_old_token_an_overlap(
     let retiring = &status.retiring[0];
     assert_eq!(retiring.display_key.as_ref(), Some(&before.token.display_key));
     let stays = retiring.revoke_after.as_ref().unwrap().0.duration_since(status.issued_at.as_ref().unwrap().0);
-    assert_eq!(stays, SignedDuration::from_hours(1));
+    // From when the Secret's write was answered.
+    assert!(stays >= SignedDuration::from_hours(1), "{stays:#}");
     w.polls(2).await;
     assert_eq!(w.issued_tokens().len(), 2);
     assert_eq!((w.posts(), w.deletes()), (2, 0));

@@ -33,8 +33,8 @@ async fn a_secret_deleted_while_the_watch_was_away_is_found_by_the_next_list(
     let (before, other) = (w.issued("agent").await, w.issued("other").await);
     plan.lose_watches("/api/v1/secrets", StatusCode::SERVICE_UNAVAILABLE);
     w.delete_secret("agent").await;
+    // No watch tells of it.
     w.polls(1).await;
-    assert_eq!(w.posts(), 2, "nobody has seen it");
     plan.find_watches();
     w.renewed("agent", &before).await;
     w.event("agent", "KeyLost").await;

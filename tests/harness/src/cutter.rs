@@ -119,8 +119,8 @@ async fn handle(State(upstream): State<Arc<Upstream>>, request: Request) -> Resp
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(instead) = upstream.plan.instead(&parts.method, &parts.uri, &body) {
-        return instead.response().await;
+    if let Some((instead, over)) = upstream.plan.instead(&parts.method, &parts.uri, &body) {
+        return instead.response(over).await;
     }
     upstream.plan.late_lists.passed(&parts.uri).await;
     match upstream.plan.judge(&upstream.name, &parts.method, &parts.uri) {

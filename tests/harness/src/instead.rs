@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::OPERATOR_NAMESPACE;
 
@@ -76,7 +77,7 @@ pub enum Instead {
     Nonsense,
     /// Half an answer.
     Broken,
-    /// Nothing, for ever.
+    /// Nothing, until the plan has it answered truly: then that connection breaks.
     Silence,
 }
 
@@ -84,7 +85,8 @@ pub enum Instead {
 pub const BY_PLAN: &str = "answered by the plan";
 
 impl Instead {
-    pub(crate) async fn response(self) -> Response {
+    /// `over` is closed when it is to be answered truly.
+    pub(crate) async fn response(self, mut over: watch::Receiver<()>) -> Response {
         let json = [("content-type", "application/json")];
         match self {
             Self::Refusal(code, reason) => {
@@ -96,8 +98,10 @@ impl Instead {
                 (code, json, status.to_string()).into_response()
             }
             Self::Nonsense => (json, "<html>").into_response(),
-            Self::Silence => std::future::pending().await,
-            Self::Broken => {
+            Self::Silence | Self::Broken => {
+                if self == Self::Silence {
+                    let _ = over.changed().await;
+                }
                 let half = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other(BY_PLAN))]);
                 (json, Body::from_stream(half)).into_response()
             }
@@ -112,17 +116,22 @@ pub(crate) struct Rule {
     pub(crate) asks: Asks,
     pub(crate) instead: Instead,
     pub(crate) times: usize,
+    over: watch::Sender<()>,
 }
 
 impl Rule {
-    /// The answer to a request that this is about.
-    pub(crate) fn answer(&mut self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Instead> {
+    pub(crate) fn new(name: &str, asks: Asks, instead: Instead) -> Self {
+        Self { name: name.into(), asks, instead, times: 0, over: watch::Sender::new(()) }
+    }
+
+    /// The answer to a request that this is about, and what is closed when the rule is no more.
+    pub(crate) fn answer(&mut self, method: &Method, uri: &Uri, body: &[u8]) -> Option<(Instead, watch::Receiver<()>)> {
         let quoted = format!("\"{}\"", self.name);
         let is_named = uri.path().split('/').any(|part| part == self.name)
             || body.windows(quoted.len()).any(|part| part == quoted.as_bytes());
         (is_named && self.asks.is(method, uri)).then(|| {
             self.times += 1;
-            self.instead
+            (self.instead, self.over.subscribe())
         })
     }
 }

@@ -240,7 +240,7 @@ impl Plan {
 
     /// From now on what is asked for the resource of this name is answered so instead.
     pub fn answer(&self, name: &str, asks: Asks, instead: Instead) {
-        self.lock().instead.push(Rule { name: name.into(), asks, instead, times: 0 });
+        self.lock().instead.push(Rule::new(name, asks, instead));
     }
 
     /// From now on what is asked for it gets through again. Returns how often it did not.
@@ -253,7 +253,7 @@ impl Plan {
         self.lock().instead.iter().filter(|rule| rule.name == name).map(|rule| rule.times).sum()
     }
 
-    pub(crate) fn instead(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Instead> {
+    pub(crate) fn instead(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<(Instead, watch::Receiver<()>)> {
         self.lock().instead.iter_mut().find_map(|rule| rule.answer(method, uri, body))
     }
 
