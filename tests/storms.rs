@@ -139,13 +139,15 @@ impl Storm {
     fn is_met_with_few_calls(&self, calls: &[LoggedRequest]) {
         let storm = self.name;
         let is_post = |call: &LoggedRequest| call.operation == Some(Operation::CreateAccessToken);
-        let (first, lists) = calls.split_at(calls.iter().take_while(|call| is_post(call)).count());
+        let (first, lists): (Vec<_>, Vec<_>) = calls.iter().partition(|call| is_post(call));
         // Until the second one fails, a failure may be that request's alone: one more is sent.
         let most = if self.reason == "RateLimited" { AT_ONCE } else { AT_ONCE + 1 };
         assert!((1..=most).contains(&first.len()), "{storm}: {calls:#?}");
         assert!(lists.iter().all(|call| call.operation == Some(Operation::ListAccessTokens)), "{storm}: {calls:#?}");
+        // Those that are sent while the first list is on its way may come in after it.
+        assert!(calls.iter().skip(first.len() + 1).all(|call| !is_post(call)), "{storm}: {calls:#?}");
         // The first that fails is the last that is sent: others may come in a little later.
-        let times: Vec<Timestamp> = first.first().into_iter().chain(lists).map(|call| call.at).collect();
+        let times: Vec<Timestamp> = first.first().into_iter().chain(&lists).map(|call| call.at).collect();
         for (pair, pause) in times.windows(2).zip(&self.pauses) {
             let paused = pair[1].duration_since(pair[0]);
             assert!(paused >= seconds(*pause), "{storm}: {paused:#} where {pause} s are the least: {calls:#?}");
