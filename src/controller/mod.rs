@@ -203,8 +203,9 @@ impl<T> Doing<T> for kube::Result<T> {
 /// that is very slow, or a connection that is dead.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(150);
 
-/// One request to the API server, or some at once; for what they are, as the beginning of a sentence. The limit is for each, and not for all that a reconcile has to ask: an API
-/// server that is slow with each would otherwise have it begin anew for ever.
+/// One request to the API server, or some at once; for what they are, as the beginning of a sentence. The limit is for each,
+/// and not for all that a reconcile has to ask: an API server that is slow with each would otherwise have it begin anew for
+/// ever.
 pub(crate) async fn answered<T>(
     doing: &'static str,
     request: impl Future<Output = Result<T, Error>>,
