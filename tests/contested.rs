@@ -82,6 +82,7 @@ async fn a_tool_that_changes_the_secret_each_time_is_answered_ever_more_slowly(
     w.apply("agent", spec).await;
     let before = w.issued("agent").await;
     let written = w.writes().len();
+    w.stop_clock();
     let tool = Tool::start(w.secrets(), patch, is_mine);
     let mut times = 1;
     is_rewritten(&w, times).await;
@@ -92,14 +93,14 @@ async fn a_tool_that_changes_the_secret_each_time_is_answered_ever_more_slowly(
         assert!(!ready.message.contains(&before.token.key), "no value is told");
         w.event("agent", "SecretContested").await;
         // Whatever the tool does, and however often it is looked at.
-        w.advance(SignedDuration::from_secs(60 * minutes - 10));
+        w.advance(SignedDuration::from_secs(60 * minutes - 1));
         for _ in 0..5 {
             w.annotate("agent", json!({ "example.com/look": unique() })).await;
         }
         w.list().await;
         assert_eq!(rewrites(&w), times);
 
-        w.advance(SignedDuration::from_secs(10));
+        w.advance(SignedDuration::from_secs(1));
         w.annotate("agent", json!({ "example.com/look": unique() })).await;
         times += 1;
         is_rewritten(&w, times).await;

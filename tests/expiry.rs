@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use rstest::rstest;
 use serde_json::json;
 
+use crate::quiet::{settled, written};
 use crate::world::{
     Clocked, Issued,
     Subject::{self, AccessToken, WebsiteKey},
@@ -71,13 +72,12 @@ async fn token_and_secret_end_with_either_policy_and_stay_so(#[values(AccessToke
         expired(&w, name).await;
     }
     assert_eq!(w.issued_tokens(), []);
-    w.polls(2).await;
-    let (writes, version) = (w.writes(), w.resource("revoke").await.resource_version());
+    let before = settled(&w, async || w.polls(2).await).await;
     w.polls(2).await;
     w.stop().await;
     w.start().await;
     w.polls(2).await;
-    assert_eq!((w.writes(), w.resource("revoke").await.resource_version()), (writes, version));
+    assert_eq!(written(&w).await, before);
     assert_eq!((w.posts(), w.deletes()), (2, 2));
 
     for name in ["revoke", "retain"] {

@@ -1,7 +1,7 @@
 //! The finalizer is what keeps a resource until its token is revoked: whoever takes it off, it comes back; where that is
 //! too late, what the resource leaves behind is cleared away; and where it can't be taken off, that is said.
 
-use datafast_harness::{apply_yaml, condition, eventually, wait_gone};
+use datafast_harness::{Asks, Cutter, Instead, Plan, apply_yaml, condition, eventually, wait_gone};
 use datafast_operator::api::names;
 use datafast_sandbox::{AccountOptions, Fault, FaultBody, Kind, Operation};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -137,8 +137,9 @@ async fn rotated(w: &World, name: &str, spec: serde_json::Value) -> Issued {
 async fn what_was_deleted_without_its_finalizer_leaves_neither_token_nor_secret(
     #[values(AccessToken, WebsiteKey)] kind: Subject,
 ) {
-    let plane = Plane::take().await;
-    let operator = start(&plane.cluster, None, &ARGS).await;
+    let (plane, plan) = (Plane::take().await, Plan::count_only());
+    let cutter = Cutter::to_cluster(&plan, &plane.cluster).await.unwrap();
+    let operator = start(&plane.cluster, Some(cutter.url()), &ARGS).await;
     let w = halted_world(&plane, kind).await;
     let spec = |policy| json!({ "permissions": ["analytics:read"], "deletionPolicy": policy });
     rotated(&w, "agent", spec("Revoke")).await;
@@ -155,12 +156,20 @@ async fn what_was_deleted_without_its_finalizer_leaves_neither_token_nor_secret(
         w.delete(name).await;
         assert!(w.find(name).await.unwrap().is_none(), "nothing held it back");
     }
+    plan.answer("agent", Asks::DeleteSecret, Instead::Refusal(503, "ServiceUnavailable"));
     operator.cont().unwrap();
     eventually("its tokens are revoked", WAIT, || async {
         let live: Vec<_> = w.issued_tokens().into_iter().map(|token| token.id).collect();
         if live == [&*kept.token.id, &*other.token.id] { Ok(()) } else { Err(live) }
     })
     .await;
+    eventually("its Secret can't be deleted", WAIT, || async {
+        let times = plan.times("agent");
+        if times >= 2 { Ok(()) } else { Err(times) }
+    })
+    .await;
+    assert!(w.secrets().get_opt("agent").await.unwrap().is_some());
+    plan.answer_truly("agent");
     eventually("its Secret is gone", WAIT, || async {
         let secret = w.secrets().get_opt("agent").await.unwrap();
         if secret.is_none() { Ok(()) } else { Err(secret) }

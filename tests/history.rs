@@ -3,10 +3,10 @@
 use datafast_harness::eventually;
 use datafast_operator::api::{HistoryEntry, names};
 use jiff::SignedDuration;
-use kube::ResourceExt;
 use rstest::rstest;
 use serde_json::json;
 
+use crate::quiet::{settled, written};
 use crate::world::{
     Clocked, Issued,
     Subject::{self, AccessToken, WebsiteKey},
@@ -64,12 +64,12 @@ async fn status_tells_of_each_key_when_it_came_when_it_went_and_why(#[values(Acc
         assert!(!text.contains(&key_in(&issued.secret, &issued.resource)), "a raw key");
     }
 
-    let version = w.resource("agent").await.resource_version();
+    let before = settled(&w, async || w.polls(1).await).await;
     w.polls(3).await;
     w.stop().await;
     w.start().await;
     w.polls(2).await;
-    assert_eq!(w.resource("agent").await.resource_version(), version, "nothing is written for it alone");
+    assert_eq!(written(&w).await, before, "nothing is written for it alone");
 }
 
 #[rstest]

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::{
-    quiet::versions,
+    quiet::{settled, written},
     refusal::wait_until_refused,
     world::{ARGS, Plane, Setup, WAIT, World, start},
 };
@@ -118,11 +118,10 @@ async fn forty_resources_share_twenty_slots_and_come_to_rest() {
     assert_eq!((w.posts(), w.deletes()), (17, 0));
     w.event(&waiting[22], "WaitingForSlot").await;
 
-    w.polls(1).await;
-    let (before, writes, asked) = (versions(&w).await, w.writes(), w.requests().len());
+    let before = settled(&w, async || w.polls(1).await).await;
+    let asked = w.requests().len();
     w.polls(3).await;
-    assert_eq!(versions(&w).await, before);
-    assert_eq!(w.writes(), writes);
+    assert_eq!(written(&w).await, before);
     are_polls(&w.requests()[asked - 1..]);
 
     let all = w.list().await.unwrap();
@@ -305,9 +304,9 @@ async fn two_clusters_share_an_account_without_a_fight() {
     .await;
     // Each operator has its own polls, and each hears late of what the other one's resources do.
     let before = eventually("nothing is left to be said", WAIT, || async {
-        let before = [versions(&w).await, versions(&other).await];
+        let before = [written(&w).await, written(&other).await];
         w.polls(4).await;
-        let after = [versions(&w).await, versions(&other).await];
+        let after = [written(&w).await, written(&other).await];
         if after == before { Ok(before) } else { Err(after) }
     })
     .await;
@@ -315,7 +314,7 @@ async fn two_clusters_share_an_account_without_a_fight() {
     assert!(posts <= 5 + 8, "{posts} requests for 5 tokens");
     w.polls(4).await;
     assert_eq!(w.posts(), posts, "a full account is not asked for more");
-    assert_eq!([versions(&w).await, versions(&other).await], before);
+    assert_eq!([written(&w).await, written(&other).await], before);
     assert_eq!(w.deletes(), 0);
 
     (0..3).for_each(|_| make_room(&w));

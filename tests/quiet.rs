@@ -12,13 +12,34 @@ use crate::world::{
     WAIT, World,
 };
 
-/// The resource versions of all that the operator writes to.
-pub(crate) async fn versions(w: &World) -> Vec<String> {
-    let mut versions = vec![w.account_resource().await.resource_version().unwrap()];
-    versions.extend(w.list().await.unwrap().iter().filter_map(ResourceExt::resource_version));
-    versions
-        .extend(w.secrets().list(&Default::default()).await.unwrap().iter().filter_map(ResourceExt::resource_version));
-    versions
+/// All that has been written in the world.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Written {
+    versions: Vec<String>,
+    writes: Vec<String>,
+    of_account: usize,
+}
+
+pub(crate) async fn written(w: &World) -> Written {
+    Written { versions: versions(w).await, writes: w.writes(), of_account: w.account_writes() }
+}
+
+/// Waits until nothing more is written: what a poll brings is written after its answer, and logged after that.
+pub(crate) async fn settled(w: &World, poll: impl AsyncFn()) -> Written {
+    eventually("nothing more is written", WAIT, || async {
+        let before = written(w).await;
+        poll().await;
+        let after = written(w).await;
+        if after == before { Ok(after) } else { Err(after) }
+    })
+    .await
+}
+
+/// The resource versions of all that the operator writes to but the account, which tests write to as well.
+async fn versions(w: &World) -> Vec<String> {
+    let (resources, secrets) = (w.list().await.unwrap(), w.secrets().list(&Default::default()).await.unwrap());
+    let of_secrets = secrets.iter().filter_map(ResourceExt::resource_version);
+    resources.iter().filter_map(ResourceExt::resource_version).chain(of_secrets).collect()
 }
 
 #[rstest]
@@ -48,12 +69,11 @@ async fn what_has_settled_is_not_written_again(#[values(AccessToken, WebsiteKey)
     use_old_token();
     w.event("in-use", "OldTokenStillInUse").await;
     w.says("foreign", "SecretConflict").await;
-    w.polls(1).await;
-    let (before, posts, writes) = (versions(&w).await, w.posts(), w.writes());
+    let before = settled(&w, async || w.polls(1).await).await;
+    let posts = w.posts();
     use_old_token();
     w.polls(4).await;
-    assert_eq!(versions(&w).await, before);
-    assert_eq!(w.writes(), writes);
+    assert_eq!(written(&w).await, before);
     assert_eq!((w.posts(), w.deletes()), (posts, 0));
 }
 
@@ -74,9 +94,8 @@ async fn the_first_use_shows_at_the_next_poll_and_later_ones_now_and_then(
         if shown == Some(first.as_second()) { Ok(()) } else { Err(shown) }
     })
     .await;
-    w.polls(1).await;
-    let before = w.resource("agent").await.resource_version();
+    let before = settled(&w, async || w.polls(1).await).await;
     w.account.use_token(&token.id, Timestamp::now());
     w.polls(3).await;
-    assert_eq!(w.resource("agent").await.resource_version(), before, "not written within five minutes");
+    assert_eq!(written(&w).await, before, "not written within five minutes");
 }

@@ -4,9 +4,9 @@ use datafast_harness::{condition, eventually, wait_gone};
 use datafast_operator::api::{DataFastAccessToken, names};
 use datafast_sandbox::{Fault, FaultBody, Kind, Operation};
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use crate::quiet::{settled, written};
 use crate::world::{Clocked, Issued, WAIT};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -69,12 +69,12 @@ async fn what_nobody_uses_is_reported_once_and_goes_on_working() {
     assert!(condition(&now.resource, "Ready").unwrap().message.contains("spec.whenUnused"));
     counts(&w, 1).await;
 
-    let (before, writes) = (w.resource("agent").await.resource_version(), w.writes());
+    let before = settled(&w, async || w.polls(1).await).await;
     w.polls(2).await;
     w.stop().await;
     w.start().await;
     w.polls(2).await;
-    assert_eq!((w.resource("agent").await.resource_version(), w.writes()), (before, writes), "it is told once");
+    assert_eq!(written(&w).await, before, "it is told once");
 
     assert!(w.account.use_token(&token.token.id, w.now()));
     w.polls(1).await;
@@ -119,11 +119,11 @@ async fn what_nobody_uses_is_revoked_with_its_secret_until_a_new_one_is_asked_fo
     let last = resource.status.unwrap().history.pop().unwrap();
     assert_eq!((&*last.what, &*last.token_id, &*last.cause), ("Revoked", &*token.token.id, "Unused"));
 
-    let (version, posts) = (w.resource("agent").await.resource_version(), w.posts());
+    let (before, posts) = (settled(&w, async || w.polls(1).await).await, w.posts());
     w.stop().await;
     w.start().await;
     w.polls(3).await;
-    assert_eq!((w.resource("agent").await.resource_version(), w.posts()), (version, posts), "it stays so");
+    assert_eq!((written(&w).await, w.posts()), (before, posts), "it stays so");
     w.annotate("agent", json!({ names::REVOKE_NOW: "1" })).await;
     w.look_at("agent").await;
     w.says("agent", "Unused").await;

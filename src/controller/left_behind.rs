@@ -98,38 +98,44 @@ impl Clearing {
     /// First the tokens, then the Secret, as in any deletion.
     async fn clear_away(self) {
         let mut done = BTreeSet::new();
+        let mut obstacle = None;
         for pause in pauses().take(TRIES) {
-            match self.look().await {
-                Ok((found, secret)) => {
-                    let todo: Vec<TokenId> = found.tokens.difference(&done).cloned().collect();
-                    if todo.is_empty() && !found.is_unknown {
-                        return self.finish(&found, secret).await;
-                    }
-                    for token_id in &todo {
-                        self.revoker().revoke(token_id).await;
-                    }
-                    done.extend(todo);
-                }
-                Err(error) => tracing::debug!(%error, "what a resource left behind can't be told"),
+            match self.go_on(&mut done).await {
+                Ok(true) => return,
+                Ok(false) => obstacle = None,
+                Err(error) => obstacle = Some(error),
             }
             tokio::time::sleep(pause).await;
         }
-        tracing::warn!("what a resource left behind that was deleted without its finalizer could not be told");
+        let error = obstacle.map(|error| error.to_string()).unwrap_or_default();
+        tracing::warn!(
+            error,
+            "a resource was deleted without its finalizer: what it left behind is not all cleared away"
+        );
     }
 
-    async fn finish(&self, found: &LeftBehind, secret: Option<Secret>) {
+    /// Whether nothing is left to do. `done` are the tokens that were revoked, or can't be.
+    async fn go_on(&self, done: &mut BTreeSet<TokenId>) -> Result<bool, Error> {
+        let (found, secret) = self.look().await?;
+        let todo: Vec<TokenId> = found.tokens.difference(done).cloned().collect();
+        for token_id in &todo {
+            self.revoker().revoke(token_id).await;
+        }
+        if !todo.is_empty() || found.is_unknown {
+            done.extend(todo);
+            return Ok(false);
+        }
+        if let Some(secret) = secret.filter(|_| found.has_secret) {
+            asked("Deleting the Secret", self.secrets.delete(&secret)).await?;
+            tracing::info!(secret = secret.metadata.name, "deleted the Secret");
+        }
         for token_id in &found.stay {
             tracing::warn!(
                 tokenId = %token_id,
                 "a resource was deleted without its finalizer: its token stays at DataFast, where nobody looks after it"
             );
         }
-        let Some(secret) = secret.filter(|_| found.has_secret) else { return };
-        match asked("Deleting the Secret", self.secrets.delete(&secret)).await {
-            Ok(()) => tracing::info!(secret = secret.metadata.name, "deleted the Secret"),
-            // Somebody has changed it, and so has a use for it.
-            Err(error) => tracing::warn!(%error, "the Secret of a resource that is gone could not be deleted"),
-        }
+        Ok(true)
     }
 
     /// What is left, and the Secret, where it is still the resource's.

@@ -42,6 +42,8 @@ pub(crate) struct TestClock {
 struct Moved {
     wall: SignedDuration,
     steady: Duration,
+    /// Where this machine's clocks stood when they were stopped.
+    stopped: Option<(Timestamp, Duration)>,
 }
 
 impl TestClock {
@@ -56,11 +58,13 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now() + self.moved().wall
+        let moved = self.moved();
+        moved.stopped.map_or_else(Timestamp::now, |(wall, _)| wall) + moved.wall
     }
 
     fn steady(&self) -> Duration {
-        self.start.elapsed() + self.moved().steady
+        let moved = self.moved();
+        moved.stopped.map_or_else(|| self.start.elapsed(), |(_, steady)| steady) + moved.steady
     }
 }
 
@@ -158,6 +162,11 @@ impl Clocked {
         let mut moved = self.clock.moved();
         moved.wall += by;
         moved.steady += by.unsigned_abs();
+    }
+
+    /// From here on time passes only where the test lets it.
+    pub(crate) fn stop_clock(&self) {
+        self.clock.moved().stopped = Some((Timestamp::now(), self.clock.start.elapsed()));
     }
 
     /// Lets the horizon pass: a list that begins from now on shows all that has been asked for, or it is not there.

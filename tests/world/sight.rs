@@ -172,15 +172,13 @@ impl World {
 
     /// Every `Ready` that the operator has written for a resource, oldest first.
     pub(crate) fn said(&self, name: &str) -> Vec<Condition> {
-        let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
-        let lines = log.lines().filter(|line| line.contains(&self.namespace));
-        let entries = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let about = json!({ "resource": self.kind.resource().plural, "subresource": "status", "name": name });
         let is_about = |entry: &Value| {
             let fields = about.as_object().unwrap();
             fields.iter().all(|(field, value)| entry["objectRef"].get(field) == Some(value))
         };
-        let written = entries.filter(|entry| is_about(entry) && entry["responseStatus"]["code"] == 200);
+        let written =
+            self.audited().into_iter().filter(|entry| is_about(entry) && entry["responseStatus"]["code"] == 200);
         written.filter_map(|entry| condition(&entry["requestObject"], "Ready")).collect()
     }
 
@@ -204,25 +202,50 @@ impl World {
     /// What the operator has asked the API server to change in this namespace, events aside: `create secrets`,
     /// `create secrets, dry run`, `patch datafastaccesstokens/status`.
     pub(crate) fn writes(&self) -> Vec<String> {
+        let writes =
+            self.operators_writes().filter(|entry| text(entry, "/objectRef/namespace") == Some(&*self.namespace));
+        writes.map(|entry| in_words(&entry).replace("websitekeys", "accesstokens")).collect()
+    }
+
+    /// How often the operator has written to the account resource.
+    pub(crate) fn account_writes(&self) -> usize {
+        let is_about = |entry: &Value| {
+            let about = (text(entry, "/objectRef/resource"), text(entry, "/objectRef/name"));
+            about == (Some("datafastaccounts"), Some(&*self.name))
+        };
+        self.operators_writes().filter(is_about).count()
+    }
+
+    /// What the audit log has on requests of the operator that change something, events aside.
+    fn operators_writes(&self) -> impl Iterator<Item = Value> + use<> {
+        self.audited().into_iter().filter(|entry| {
+            let is_operators = text(entry, "/user/username") == Some(OPERATOR);
+            let is_read = ["get", "list", "watch"].map(Some).contains(&text(entry, "/verb"));
+            is_operators && !is_read && text(entry, "/objectRef/resource") != Some("events")
+        })
+    }
+
+    /// What the audit log has on this world.
+    fn audited(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
         let lines = log.lines().filter(|line| line.contains(&self.namespace));
-        let writes = lines.filter_map(|line| write(&serde_json::from_str(line).ok()?, &self.namespace));
-        writes.map(|write| write.replace("websitekeys", "accesstokens")).collect()
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
-fn write(entry: &Value, namespace: &str) -> Option<String> {
-    let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+const OPERATOR: &str = "system:serviceaccount:datafast-system:datafast-operator";
+
+fn text<'a>(entry: &'a Value, pointer: &str) -> Option<&'a str> {
+    entry.pointer(pointer).and_then(Value::as_str)
+}
+
+fn in_words(write: &Value) -> String {
+    let text = |pointer| text(write, pointer).unwrap_or_default();
     let (verb, resource) = (text("/verb"), text("/objectRef/resource"));
-    let is_operators = text("/user/username") == "system:serviceaccount:datafast-system:datafast-operator";
-    let is_read = ["get", "list", "watch"].contains(&verb);
-    if !is_operators || is_read || resource == "events" || text("/objectRef/namespace") != namespace {
-        return None;
-    }
     let subresource = Some(text("/objectRef/subresource")).filter(|name| !name.is_empty());
     let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
     let dry_run = if text("/requestURI").contains("dryRun=All") { ", dry run" } else { "" };
-    Some(format!("{verb} {resource}{subresource}{dry_run}"))
+    format!("{verb} {resource}{subresource}{dry_run}")
 }
 
 fn reasons(events: &[Event]) -> String {
