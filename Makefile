@@ -44,7 +44,7 @@ test: control-plane tools ## Every test
 
 .PHONY: test-end-to-end
 test-end-to-end: control-plane
-	RUST_TEST_THREADS=$(test_threads) cargo test --test e2e
+	RUST_BACKTRACE=0 RUST_TEST_THREADS=$(test_threads) cargo test --test e2e
 
 .PHONY: test-protocol
 test-protocol:
@@ -109,4 +109,4 @@ tools: ## Helm, kubeconform, promtool and lua, which check the chart: 2 minutes 
 
 $(target)/tools/bin/cargo-deny:
 	@echo 'lint: no cargo-deny on the PATH: building $(deny_version) into $(target)/tools, some minutes once'
-	cargo install cargo-deny --locked --debug --version $(deny_version) --root $(target)/tools --target-dir $(target)/tools/build
+	CARGO_PROFILE_DEV_DEBUG=false cargo install cargo-deny --locked --debug --version $(deny_version) --root $(target)/tools --target-dir $(target)/tools/build

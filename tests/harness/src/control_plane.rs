@@ -232,7 +232,8 @@ impl ControlPlane {
             "--audit-log-maxsize=100000".into(),
             "--profiling=false".into(),
         ];
-        Process::start(&self.binaries.apiserver, args, None, &self.dir.join("kube-apiserver.log"))
+        let log = self.dir.join("kube-apiserver.log");
+        Process::start(&self.binaries.apiserver, args, Some(&rarely_collected()), &log)
     }
 
     async fn start_controller_manager(&self) -> Result<()> {
@@ -250,7 +251,8 @@ impl ControlPlane {
             "--kube-api-burst=400".into(),
         ];
         let log = self.dir.join("kube-controller-manager.log");
-        *lock(&self.controller_manager) = Some(Process::start(&self.binaries.controller_manager, args, None, &log)?);
+        let process = Process::start(&self.binaries.controller_manager, args, Some(&rarely_collected()), &log)?;
+        *lock(&self.controller_manager) = Some(process);
         // It has no readiness endpoint of its own: this object shows that its controllers run.
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin().await?, "default");
         let accounts = &accounts;
@@ -303,7 +305,12 @@ fn spawn_etcd(binaries: &Binaries, dir: &RunDir, port: u16, peer_port: u16) -> R
         "--unsafe-no-fsync".into(),
         "--log-level=warn".into(),
     ];
-    Process::start(&binaries.etcd, args, None, &dir.join("etcd.log"))
+    Process::start(&binaries.etcd, args, Some(&rarely_collected()), &dir.join("etcd.log"))
+}
+
+/// Memory is there, and time is short: a Go program collects garbage once its heap is five times what is in use.
+fn rarely_collected() -> [(String, String); 1] {
+    [("GOGC".to_owned(), "400".to_owned())]
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
