@@ -4,7 +4,6 @@
 use axum::http::StatusCode;
 use datafast_harness::{Asks, Cutter, Instead, Operator, Plan, condition, eventually};
 use datafast_sandbox::AccountOptions;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use crate::outcomes::{Told, all_pairs, event_is_missed, is_counted, is_documented, log_quotes, name_of, quotes};
@@ -51,9 +50,10 @@ fn is_quoted(message: &str, instead: Instead) -> bool {
 async fn resource_quotes(w: &World, instead: Instead) -> String {
     let reason = eventually(&format!("the resource of {} quotes the answer", w.name), WAIT, || async {
         let said = w.said("agent");
-        // What can't be told is not allowed.
-        let is_told = |it: &&Condition| quotes(&it.message, instead) || it.reason == "NotAllowed";
-        said.iter().find(is_told).map(|it| it.reason.clone()).ok_or_else(|| format!("{said:?}"))
+        said.iter()
+            .find(|it| quotes(&it.message, instead))
+            .map(|it| it.reason.clone())
+            .ok_or_else(|| format!("{said:?}"))
     });
     format!("`{}`", reason.await)
 }

@@ -188,8 +188,8 @@ fn heard_of_no_storm(w: &World) {
     assert!(requests.iter().all(|request| request.status == Some(200)), "{requests:#?}");
     for pair in lists.windows(2) {
         let interval = pair[1].at.duration_since(pair[0].at);
-        // They come in at times that are a little off.
-        assert!(interval >= seconds(8), "a list {interval:#} after another: {lists:#?}");
+        // On their way some take seconds longer than others.
+        assert!(interval >= seconds(5), "a list {interval:#} after another: {lists:#?}");
     }
 }
 

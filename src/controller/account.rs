@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::lenient::Lenient;
+use super::memory::WrittenAccounts;
 use super::observe::status_record;
 use super::panics::caught;
 use super::resource::Managed;
@@ -51,6 +52,7 @@ pub(super) struct AccountContext {
     pub(super) progress: Vec<Progress>,
     /// The end of the process.
     pub(super) stop: CancellationToken,
+    pub(super) written: WrittenAccounts,
 }
 
 impl AccountContext {
@@ -74,7 +76,7 @@ pub(super) async fn reconcile(
         () = cx.stop.cancelled() => return Ok(Requeue::await_change()),
     }
     let start = Instant::now();
-    let outcome = caught(run(&resource, &cx)).await;
+    let outcome = caught(run(&cx.written.newest(resource.clone()), &cx)).await;
     cx.ctx.metrics.reconciled(KIND, start.elapsed());
     if outcome.is_ok() {
         let over = lock(&cx.ctx.accounts.get(&resource.name_any()).failed_reconciles).over();
@@ -89,6 +91,9 @@ pub(super) fn retry(resource: Arc<Lenient<DataFastAccount>>, error: &Error, cx: 
     cx.ctx.metrics.reconcile_failed(KIND, error.reason());
     let name = resource.name_any();
     let is_conflict = matches!(error, Error::Conflict(_));
+    if is_conflict {
+        cx.written.was_overtaken(&name);
+    }
     let (is_news, times) = {
         let account = cx.ctx.accounts.get(&name);
         let mut failures = lock(&account.failed_reconciles);
@@ -115,7 +120,7 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     if users.is_empty() && !account.is_in_use() && account_credential::is_foreign(resource, ctx).await? {
         return Ok(Requeue::await_change());
     }
-    let (kept, failed) = match keep(resource, ctx, &account, !users.is_empty(), may_have_more).await {
+    let (kept, failed) = match keep(resource, cx, &account, !users.is_empty(), may_have_more).await {
         Ok(kept) => (kept, None),
         Err(error) if lock(&account.failed_reconciles).times() < untold(&error) => return Err(error),
         Err(error) => (Some(last_seen(resource, ctx)), Some(error)),
@@ -232,7 +237,7 @@ pub(super) fn gone(ctx: &Context, name: &str) {
 /// Returns the account as it is then, if it stays.
 async fn keep(
     resource: &Lenient<DataFastAccount>,
-    ctx: &Context,
+    cx: &AccountContext,
     account: &Account,
     in_use: bool,
     may_have_more: bool,
@@ -245,12 +250,17 @@ async fn keep(
         let others = resource.finalizers().iter().filter(|finalizer| *finalizer != names::FINALIZER_IN_USE).cloned();
         let finalizers: Vec<String> = others.chain(in_use.then(|| names::FINALIZER_IN_USE.to_owned())).collect();
         let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() } });
-        let api: Api<Lenient<DataFastAccount>> = Api::all(ctx.client.clone());
+        let api: Api<Lenient<DataFastAccount>> = Api::all(cx.ctx.client.clone());
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         match asked("Patching the account's finalizers", api.patch(&resource.name_any(), &params, &Patch::Merge(patch)))
             .await
         {
-            Ok(patched) => kept = patched,
+            Ok(patched) => {
+                if in_use || !deleting {
+                    cx.written.wrote(patched.clone());
+                }
+                kept = patched;
+            }
             Err(Error::Kubernetes { error: kube::Error::Api(refusal), .. }) if refusal.is_not_found() => {
                 return Ok(None);
             }

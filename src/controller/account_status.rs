@@ -64,7 +64,8 @@ pub(super) async fn write(
     let mut written = resource.clone();
     written.status = Some(new);
     let api: Api<Lenient<DataFastAccount>> = Api::all(ctx.client.clone());
-    if status::write(&api, written, "the account").await?.is_some() {
+    if let Some(written) = status::write(&api, written, "the account").await? {
+        cx.written.wrote(written);
         publish(resource, ctx, verdict, status::ready_reason(&before.conditions), &appeared);
     }
     Ok(())

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use backon::ExponentialBackoff;
 use jiff::Timestamp;
+use kube::ResourceExt;
 
+use super::lenient::Lenient;
 use super::pauses;
 use super::resource::Managed;
 use super::status::Told;
-use crate::api::KeyStatus;
+use crate::api::{DataFastAccount, KeyStatus};
 use crate::datafast::RawKey;
 use crate::lifecycle::event::{Answer, Effect, Event, Now, Order};
 use crate::lifecycle::history::{self, Revocation};
@@ -139,6 +141,36 @@ impl Memory {
     }
 }
 
+/// The account resources as this process wrote them last, by name: a watch may show that late, and what is written over
+/// something older is refused.
+#[derive(Debug, Default)]
+pub(crate) struct WrittenAccounts(Mutex<HashMap<String, Arc<Lenient<DataFastAccount>>>>);
+
+impl WrittenAccounts {
+    /// Remembers it until a watch shows it, or something newer.
+    pub(crate) fn wrote(&self, account: Lenient<DataFastAccount>) {
+        lock(&self.0).insert(account.name_any(), Arc::new(account));
+    }
+
+    /// The newer of what is seen and what this process wrote.
+    pub(crate) fn newest(&self, seen: Arc<Lenient<DataFastAccount>>) -> Arc<Lenient<DataFastAccount>> {
+        let mut all = lock(&self.0);
+        let is_newer = |written: &&Arc<Lenient<DataFastAccount>>| {
+            written.uid() == seen.uid() && version(&written.metadata) > version(&seen.metadata)
+        };
+        if let Some(written) = all.get(&seen.name_any()).filter(is_newer) {
+            return written.clone();
+        }
+        all.remove(&seen.name_any());
+        seen
+    }
+
+    /// Somebody else changed it: what this process wrote is not the newest.
+    pub(crate) fn was_overtaken(&self, name: &str) {
+        lock(&self.0).remove(name);
+    }
+}
+
 /// The memories, by the resource's uid: a resource of the same name that is made anew is another.
 #[derive(Debug, Default)]
 pub(crate) struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
@@ -176,5 +208,34 @@ impl Memories {
             memory.local.is_busy().then(|| memory.latest.clone())?
         });
         busy.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn account(uid: &str, version: &str) -> Lenient<DataFastAccount> {
+        let metadata = json!({ "name": "growth", "uid": uid, "resourceVersion": version });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": { "credentialsSecretRef": { "name": "a" } } }))
+            .unwrap()
+    }
+
+    #[test]
+    fn what_was_written_counts_until_it_is_seen() {
+        let written = WrittenAccounts::default();
+        let newest = |uid, version| written.newest(Arc::new(account(uid, version))).resource_version().unwrap();
+        assert_eq!(newest("1", "8"), "8");
+        written.wrote(account("1", "10"));
+        assert_eq!((newest("1", "9"), newest("1", "9")), ("10".to_owned(), "10".to_owned()), "a watch shows it late");
+        assert_eq!(newest("2", "9"), "9", "that is another one");
+        written.wrote(account("1", "10"));
+        assert_eq!(newest("1", "11"), "11");
+        assert!(lock(&written.0).is_empty(), "nothing is kept of it");
+        written.wrote(account("1", "12"));
+        written.was_overtaken("growth");
+        assert_eq!(newest("1", "11"), "11");
     }
 }

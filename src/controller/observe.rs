@@ -105,7 +105,7 @@ impl<'a> Scene<'a> {
                 snapshot: self.view.snapshot.as_deref(),
                 slots: self.view.slots.clone(),
                 allow: self.view.allow.as_deref(),
-                standing: self.standing,
+                standing: self.standing.clone(),
             },
             local: self.local,
             taken: self.taken(ctx),

@@ -18,6 +18,7 @@ use crate::account::{Account, View};
 use crate::api::names;
 use crate::datafast::TokenId;
 use crate::lifecycle::adoptions;
+use crate::lifecycle::allow::Outside;
 use crate::lifecycle::decision::Action;
 use crate::lifecycle::event::{Effect, Event, Refusal};
 use crate::lifecycle::marker::Nonce;
@@ -71,8 +72,8 @@ pub(super) struct Work<'a> {
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) account: Arc<Account>,
     pub(super) secrets: Secrets,
-    /// The account is for other namespaces.
-    pub(super) is_outside: bool,
+    /// Why the account is not for the resource's namespace.
+    pub(super) outside: Option<Outside>,
     /// Somebody else was faster in writing the Secret.
     pub(super) was_overtaken: bool,
 }
@@ -92,7 +93,7 @@ impl<'a> Work<'a> {
             memory,
             account,
             secrets: Secrets(secrets),
-            is_outside: false,
+            outside: None,
             was_overtaken: false,
         }
     }

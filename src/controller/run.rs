@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::account::AccountContext;
 use super::left_behind::Gone;
 use super::lenient::Lenient;
+use super::memory::WrittenAccounts;
 use super::resource::Managed;
 use super::supervisor::Supervisor;
 use super::unclaimed::LastClaims;
@@ -120,7 +121,8 @@ pub async fn run(
     }
     let (account_trigger, account_woken) = unbounded_channel();
     tasks.run(route(woken, triggers, account_trigger, ctx.clone(), stop.clone()));
-    let account_context = AccountContext { ctx: ctx.clone(), progress: progress.clone(), stop: stop.clone() };
+    let written = WrittenAccounts::default();
+    let account_context = AccountContext { ctx: ctx.clone(), progress: progress.clone(), stop: stop.clone(), written };
     tasks.run(run_accounts(account_controller, credentials, account_woken, Arc::new(account_context), stop));
     let report_ready = async {
         join_all(progress.iter().map(Progress::synced)).await;

@@ -15,7 +15,7 @@ use super::perform::Work;
 use super::resource::Managed;
 use super::{Context, Doing, Error};
 use crate::api::{DataFastAccount, DeletionPolicy, KeyResource, names};
-use crate::lifecycle::allow::{Allow, Asked, Forbidden, Place, Rank, Standing};
+use crate::lifecycle::allow::{Allow, Asked, Forbidden, Outside, Place, Rank, Standing};
 use crate::lifecycle::record::{Log, SecretRecord};
 use crate::lock::lock;
 
@@ -27,19 +27,27 @@ pub fn forbids(
     labels: Option<&BTreeMap<String, String>>,
 ) -> Option<Forbidden> {
     let selector = account.spec.allow.namespace_selector.clone();
-    let is_outside = selector.is_some_and(|selector| {
-        // What can't be told is not allowed.
-        let selector = Selector::try_from(selector).ok();
-        !selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
-    });
-    forbids_standing(account, resource, is_outside)
+    let outside = selector.and_then(|selector| outside(selector, labels));
+    forbids_standing(account, resource, outside)
 }
 
-fn forbids_standing(account: &DataFastAccount, resource: &dyn KeyResource, is_outside: bool) -> Option<Forbidden> {
+/// Why an account for these namespaces is not for one with these labels.
+fn outside(selector: LabelSelector, labels: Option<&BTreeMap<String, String>>) -> Option<Outside> {
+    // What can't be told is not allowed.
+    let selector = Selector::try_from(selector).ok();
+    let is_selected = selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels));
+    (!is_selected).then_some(Outside::NotSelected)
+}
+
+fn forbids_standing(
+    account: &DataFastAccount,
+    resource: &dyn KeyResource,
+    outside: Option<Outside>,
+) -> Option<Forbidden> {
     let scope = scope(resource);
     let retain = resource.terms().deletion_policy == DeletionPolicy::Retain;
     let asked = Asked { scope: &scope, is_website_key: is_website_key(resource), retain };
-    super::account::allow(account).forbids(asked, Standing { is_outside, ahead: 0 })
+    super::account::allow(account).forbids(asked, &Standing { outside, ahead: 0 })
 }
 
 impl Context {
@@ -52,7 +60,7 @@ impl Context {
     /// comes first.
     pub(super) fn allows(&self, account: &DataFastAccount, resource: &dyn Managed) -> bool {
         let Some(namespaces) = &self.namespaces else {
-            return forbids_standing(account, resource, false).is_none();
+            return forbids_standing(account, resource, None).is_none();
         };
         let namespace = namespaces.get(&ObjectRef::new(resource.namespace()));
         forbids(account, resource, namespace.as_ref().map(|it| it.labels())).is_none()
@@ -125,27 +133,24 @@ impl Work<'_> {
     /// Finds out whether the account is for the resource's namespace.
     pub(super) async fn read_namespace(&mut self) -> Result<(), Error> {
         let Some(selector) = self.ctx.selector_of(self.resource.account_name()) else {
-            self.is_outside = false;
+            self.outside = None;
             return Ok(());
         };
         let name = self.resource.namespace().to_owned();
         // A namespace that was just created may not be in the store yet.
         let seen = self.ctx.namespaces.as_ref().and_then(|store| store.get(&ObjectRef::new(&name)));
-        let labels = match seen {
-            Some(namespace) => Some(namespace.labels().clone()),
-            None => self.fetch_labels(&name).await?,
+        self.outside = match seen {
+            Some(namespace) => outside(selector, Some(namespace.labels())),
+            None => self.ask_whether_outside(&name, selector).await?,
         };
-        // What can't be told is not allowed.
-        let selector = Selector::try_from(selector).ok();
-        self.is_outside = !selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(&labels));
         Ok(())
     }
 
-    async fn fetch_labels(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Error> {
+    async fn ask_whether_outside(&self, name: &str, selector: LabelSelector) -> Result<Option<Outside>, Error> {
         let namespaces: Api<Namespace> = Api::all(self.ctx.client.clone());
-        match namespaces.get_metadata_opt(name).await {
-            Err(kube::Error::Api(refusal)) if refusal.is_forbidden() => Ok(None),
-            other => Ok(other.doing("Reading the namespace")?.map(|namespace| namespace.labels().clone())),
+        match namespaces.get_metadata_opt(name).await.doing("Reading the namespace") {
+            Err(error) if error.is_forbidden() => Ok(Some(Outside::Unreadable(error.to_string()))),
+            answer => Ok(outside(selector, answer?.as_ref().map(|namespace| namespace.labels()))),
         }
     }
 
@@ -154,7 +159,7 @@ impl Work<'_> {
         // Without a limit nobody asks who comes first.
         let is_limited = allow.is_some_and(|allow| allow.most(is_website_key(&*self.resource)).is_some());
         let ahead = if is_limited { self.ahead() } else { 0 };
-        Standing { is_outside: self.is_outside, ahead }
+        Standing { outside: self.outside.clone(), ahead }
     }
 
     /// How many resources that share with this one come before it.

@@ -62,12 +62,21 @@ impl Forbidden {
 }
 
 /// Where a resource stands among those that ask the same account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether the account is for other namespaces than the resource's.
-    pub is_outside: bool,
+    /// Why the account is not for the resource's namespace; none: it is.
+    pub outside: Option<Outside>,
     /// How many resources of its namespace and kind come before it: [`Rank`].
     pub ahead: usize,
+}
+
+/// Why an account is not for a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Its labels are others.
+    NotSelected,
+    /// Its labels can't be read, with what the API server said: what can't be told is not allowed.
+    Unreadable(String),
 }
 
 /// What a resource has of its namespace's share.
@@ -95,12 +104,28 @@ pub struct Rank {
     pub uid: String,
 }
 
+impl Outside {
+    fn forbids(&self) -> Forbidden {
+        match self {
+            Self::NotSelected => {
+                let why = "it is not for this namespace (allow.namespaceSelector)";
+                Forbidden::new("Create it with another spec.accountRef.name", why)
+            }
+            Self::Unreadable(words) => {
+                let why = format!(
+                    "it is for some namespaces only (allow.namespaceSelector), and whether this is one can't be told: {words}"
+                );
+                Forbidden::new("Give the operator the right to get namespaces", why)
+            }
+        }
+    }
+}
+
 impl Allow {
     /// Which rule forbids it, for people; none: it is allowed.
-    pub fn forbids(&self, asked: Asked<'_>, standing: Standing) -> Option<Forbidden> {
-        if standing.is_outside {
-            let why = "it is not for this namespace (allow.namespaceSelector)";
-            return Some(Forbidden::new("Create it with another spec.accountRef.name", why));
+    pub fn forbids(&self, asked: Asked<'_>, standing: &Standing) -> Option<Forbidden> {
+        if let Some(outside) = &standing.outside {
+            return Some(outside.forbids());
         }
         if asked.is_website_key && !self.website_keys {
             let why = "it hands out no website keys, for each of them can list, roll and delete all keys of its website (allow.websiteKeys is not true)";

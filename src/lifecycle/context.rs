@@ -96,7 +96,7 @@ impl<'a> Context<'a> {
     pub(super) fn forbidden(&self) -> Option<Forbidden> {
         let (account, Desired { scope, retain, .. }) = (&self.seen.account, self.desired);
         let asked = Asked { scope, is_website_key: self.is_website_key(), retain: *retain };
-        account.allow?.forbids(asked, account.standing)
+        account.allow?.forbids(asked, &account.standing)
     }
 
     /// Whether it is about a website key, and not about an access token.

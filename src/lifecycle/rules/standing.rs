@@ -30,7 +30,7 @@ pub(in crate::lifecycle) fn suspended(cx: &Context<'_>) -> Option<Decision> {
 pub(in crate::lifecycle) fn not_allowed(cx: &Context<'_>) -> Option<Decision> {
     let message = cx.forbidden()?.message(cx.seen.names.account);
     // Not all operators may watch the labels of namespaces.
-    let requeue = if cx.seen.account.standing.is_outside { Requeue::next_list() } else { Requeue::default() };
+    let requeue = if cx.seen.account.standing.outside.is_some() { Requeue::next_list() } else { Requeue::default() };
     cx.wait(Reason::NotAllowed, message, requeue.earliest(Requeue::on_account_change()))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::DeletionPolicy;
-use crate::lifecycle::allow::{Allow, Asked, Forbidden, Place, Rank, Standing};
+use crate::lifecycle::allow::{Allow, Asked, Forbidden, Outside, Place, Rank, Standing};
 use crate::lifecycle::decision::{Action, RevokeCause};
 use crate::lifecycle::desired::Expiry;
 use crate::lifecycle::local::Preflight;
@@ -48,7 +48,7 @@ fn a_token(scope: &Scope) -> Asked<'_> {
 
 /// What `allow` says to this scope, of a resource that is welcome and the first of its namespace.
 fn verdict(allow: &Allow, scope: &Scope) -> Option<String> {
-    allow.forbids(a_token(scope), Standing::default()).map(|forbidden| forbidden.why)
+    allow.forbids(a_token(scope), &Standing::default()).map(|forbidden| forbidden.why)
 }
 
 /// The scene in an account that allows other permissions only.
@@ -129,10 +129,14 @@ fn where_websites_are_named_a_token_must_choose_among_them() {
 
 #[test]
 fn a_namespace_that_the_account_is_not_for_gets_nothing_of_it() {
-    let outside = Standing { is_outside: true, ahead: 0 };
+    let outside = Standing { outside: Some(Outside::NotSelected), ahead: 0 };
     let generous = permissions(&["*"]);
-    let why = generous.forbids(a_token(&scope()), outside).unwrap().why;
+    let why = generous.forbids(a_token(&scope()), &outside).unwrap().why;
     assert_eq!(why, "it is not for this namespace (allow.namespaceSelector)");
+    let unreadable = Standing { outside: Some(Outside::Unreadable("namespaces is forbidden".into())), ahead: 0 };
+    let Forbidden { why, remedy } = generous.forbids(a_token(&scope()), &unreadable).unwrap();
+    assert!(why.contains("(allow.namespaceSelector)") && why.ends_with("namespaces is forbidden"), "{why}");
+    assert!(remedy.contains("right to get namespaces"));
 }
 
 #[test]
@@ -152,7 +156,7 @@ fn the_first_of_a_namespace_are_allowed_and_no_more() {
                 website_keys: true,
                 ..Allow::default()
             };
-            limits.forbids(asked, Standing { ahead, ..Standing::default() })
+            limits.forbids(asked, &Standing { ahead, ..Standing::default() })
         };
         for ahead in 0..3 {
             assert_eq!(at(Some(3), ahead), None);
@@ -169,9 +173,9 @@ fn website_keys_are_not_handed_out_unless_the_account_says_so() {
     let (default, opened) = (Allow::default(), Allow { website_keys: true, ..Allow::default() });
     let scope = asking_for(&[SHOP]);
     let key = Asked { is_website_key: true, ..a_token(&scope) };
-    let Forbidden { why, remedy } = default.forbids(key, Standing::default()).unwrap();
+    let Forbidden { why, remedy } = default.forbids(key, &Standing::default()).unwrap();
     assert!(why.contains("allow.websiteKeys") && remedy.contains("DataFastAccessToken"), "{why} {remedy}");
-    assert_eq!(opened.forbids(key, Standing::default()), None);
+    assert_eq!(opened.forbids(key, &Standing::default()), None);
     assert_eq!(verdict(&default, &scope), None, "an access token is no website key");
 
     let issued = Scene::in_sync().change(|s| (s.website, s.allow) = (Some(SHOP), Some(default)));
@@ -189,7 +193,7 @@ fn a_deletion_policy_must_be_one_that_the_account_allows() {
         (deletion_policies(&[Revoke, Retain]), [true, true]),
     ];
     for (allow, allowed) in cases {
-        let forbids = |retain| allow.forbids(Asked { retain, ..a_token(&scope()) }, Standing::default());
+        let forbids = |retain| allow.forbids(Asked { retain, ..a_token(&scope()) }, &Standing::default());
         assert_eq!([false, true].map(|retain| forbids(retain).is_none()), allowed, "{allow:?}");
     }
     let retained = Scene::in_sync().change(|s| {
@@ -239,7 +243,8 @@ fn what_is_not_allowed_waits_for_a_person_and_names_the_rule() {
         (forbidden(Scene::new()), "it does not allow analytics:read (allow.permissions)"),
         (Scene::new().change(|s| s.allow = Some(websites(&[SHOP]))), "allow.websiteIds"),
         (
-            Scene::new().change(|s| (s.allow, s.standing.is_outside) = (Some(Allow::default()), true)),
+            Scene::new()
+                .change(|s| (s.allow, s.standing.outside) = (Some(Allow::default()), Some(Outside::NotSelected))),
             "allow.namespaceSelector",
         ),
         (

@@ -228,7 +228,7 @@ impl Scene {
                 slots: self.free.map(|free| Slots { free, queue: in_order(&self.waiting), is_learnt: false }),
                 window: self.window.clone(),
                 allow: self.allow.as_ref(),
-                standing: self.standing,
+                standing: self.standing.clone(),
             },
             local: &self.local,
             taken: self.taken.iter().map(|id| (id.clone(), HOLDER.to_owned())).collect(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::api::DeletionPolicy;
 use crate::datafast::Token;
-use crate::lifecycle::allow::{Allow, Standing};
+use crate::lifecycle::allow::{Allow, Outside, Standing};
 use crate::lifecycle::marker::OwnerId;
 use crate::lifecycle::observed::Availability;
 use crate::lifecycle::queue::{Priority, Waiting};
@@ -93,8 +93,9 @@ impl Surroundings {
 pub(super) fn surroundings(
     time: impl Strategy<Value = Timestamp> + Clone + 'static,
 ) -> impl Strategy<Value = Surroundings> {
-    let standing =
-        (prop::bool::weighted(0.05), 0..3_usize).prop_map(|(is_outside, ahead)| Standing { is_outside, ahead });
+    let why = prop_oneof![Just(Outside::NotSelected), Just(Outside::Unreadable("forbidden".into()))];
+    let of_outside = prop::option::weighted(0.05, why);
+    let standing = (of_outside, 0..3_usize).prop_map(|(outside, ahead)| Standing { outside, ahead });
     (
         gates(),
         prop::option::weighted(0.9, snapshots(time.clone())).boxed(),
