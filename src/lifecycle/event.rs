@@ -8,7 +8,7 @@ pub use super::local::Now;
 use super::local::{Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
-use super::verdict::{Reason, Verdict};
+use super::verdict::Verdict;
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
 
 /// What DataFast could not serve is asked again after this, then twice as long each time,
@@ -185,7 +185,7 @@ impl Local {
                 (self.rewrite, self.refusals) = (None, 0);
                 self.contest = Some(Contest::again(self.contest.as_ref(), asked, as_written, at));
             }
-            Event::Reported(verdict) => self.reported(&verdict),
+            Event::Reported(verdict) => self.contest.iter_mut().for_each(|contest| contest.reported(&verdict)),
             Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal.0, at)),
             Event::Calling => self.is_calling = true,
             Event::CallLost => (self.in_flight, self.is_calling) = (None, false),
@@ -341,13 +341,6 @@ impl Local {
         let before = self.finalizer.replace(refused.clone());
         let is_news = before.is_none_or(|before| before.message != refused.message);
         is_news.then_some(Effect::TellRefusal(refused.message))
-    }
-
-    /// That something else changes the Secret again and again is said in the same words each time.
-    fn reported(&mut self, verdict: &Verdict) {
-        if verdict.reason == Reason::SecretContested {
-            self.contest.iter_mut().for_each(|contest| contest.reported(&verdict.message));
-        }
     }
 
     /// A request could not be sent in time. The attempt is recorded again at once, then after 1, 2, 4 … 60 minutes.
