@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
@@ -28,12 +27,10 @@ use crate::api::{DataFastAccount, names};
 use crate::datafast::TokenId;
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::event::Event;
-use crate::lifecycle::facts::last_used;
+use crate::lifecycle::news;
 use crate::lifecycle::observed::Availability;
-use crate::lifecycle::queue::{Priority, Waiting};
-use crate::lifecycle::snapshot::is_after;
-use crate::lifecycle::snapshot::{Listed, Snapshot};
-use crate::lifecycle::verdict::Reason;
+use crate::lifecycle::queue::Waiting;
+use crate::lifecycle::snapshot::Snapshot;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
@@ -217,12 +214,10 @@ pub(super) fn allow(resource: &DataFastAccount) -> Allow {
 
 /// One that waited for a slot when the last process ended keeps its place.
 fn queue_up(account: &Account, user: &dyn Managed) {
-    let record = status_record(user);
     let conditions = user.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let waits = status::ready_reason(conditions) == Some(Reason::WaitingForSlot.as_str());
-    if let Some(since) = record.waiting_since.filter(|_| waits) {
-        let priority = if record.ready { Priority::Rotation } else { Priority::New };
-        account.queue_up(user.reference(), Waiting { priority, since, owner: user.owner_id() });
+    let waiting = Waiting::told(&status_record(user), status::ready_reason(conditions), user.owner_id());
+    if let Some(waiting) = waiting {
+        account.queue_up(user.reference(), waiting);
     }
 }
 
@@ -294,37 +289,10 @@ fn wake_stirred<'a>(
     snapshot: &Snapshot,
     now: Timestamp,
 ) {
-    for user in users.filter(|user| is_stirred(&***user, snapshot, now)) {
-        account.wake(user.reference());
+    for user in users {
+        let status = user.status().cloned().unwrap_or_default();
+        if news::concerns(snapshot, &status, &user.owner_id(), now) {
+            account.wake(user.reference());
+        }
     }
-}
-
-fn is_stirred(resource: &dyn Managed, snapshot: &Snapshot, now: Timestamp) -> bool {
-    let record = status_record(resource);
-    let status = resource.status().cloned().unwrap_or_default();
-    let owner = resource.owner_id();
-    let shown = |at: Option<&Time>| at.map(|time| time.0);
-    let listed = |id: &str| snapshot.tokens().find(|listed| listed.token.id.as_str() == id);
-    let is_news = |id: &str, at: Option<Timestamp>| {
-        listed(id).is_none_or(|listed| {
-            last_used(at, listed.token.last_used_at.map(|used| status::time(used).0), None, now) != at
-        })
-    };
-    let current = status.token_id.as_deref().is_some_and(|id| {
-        let told = listed(id).map(|it| &it.token.display_key).filter(|told| !told.is_empty());
-        let has_other_key = told.is_some() && told != status.display_key.as_ref();
-        has_other_key || is_news(id, shown(status.last_used_at.as_ref()))
-    });
-    // The first use of a former token after the swap is not waited with.
-    let swapped = shown(status.issued_at.as_ref());
-    let is_used_again = |id: &str, at: Option<Timestamp>| {
-        let used = listed(id).and_then(|listed| listed.token.last_used_at);
-        swapped.is_some_and(|swapped| is_after(used, swapped) && !is_after(at, swapped))
-    };
-    let retiring = status.retiring.iter().any(|retiring| {
-        let (id, at) = (retiring.token_id.as_str(), shown(retiring.last_used_at.as_ref()));
-        is_news(id, at) || is_used_again(id, at)
-    });
-    let is_own = |listed: &&Listed| listed.marker.as_ref().is_some_and(|marker| marker.owner == owner);
-    current || retiring || snapshot.tokens().filter(is_own).any(|listed| !record.names(&listed.token.id))
 }

@@ -41,9 +41,7 @@ fn add(census: &mut Census, resource: &dyn Managed, account: String) {
     let ready = if status::is_true(&status.conditions, names::READY) { "true" } else { "false" };
     let said = Said { kind, account: account.clone(), reason: reason.to_owned(), ready };
     *census.resources.entry(said).or_default() += 1;
-    let is_over = resource.is_deleted()
-        || resource.terms().suspend
-        || [Reason::Expired.as_str(), Reason::Unused.as_str()].contains(&reason);
+    let is_over = resource.is_deleted() || resource.terms().suspend || Reason::is_end(reason);
     if let Some(next) = status.next_rotation_at.as_ref().filter(|_| !is_over) {
         let next = next.0.as_second();
         let of = KindOf { kind, account: account.clone() };

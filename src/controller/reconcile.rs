@@ -15,10 +15,9 @@ use super::resource::Managed;
 use super::{Context, Error, LONGEST_PAUSE, answered, untold};
 use crate::account::{Setup, Waits};
 use crate::lifecycle::decide::decide;
-use crate::lifecycle::decision::{self, Action, Decision};
+use crate::lifecycle::decision::{Action, Decision};
 use crate::lifecycle::event::Event;
 use crate::lifecycle::facts::facts;
-use crate::lifecycle::verdict::Reason;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
@@ -97,18 +96,17 @@ async fn settle(work: &mut Work<'_>) -> Result<Requeue, Error> {
             return Ok(Requeue::await_change());
         }
         let (decision, report, version) = judge(work);
-        let (reason, requeue) = match decision {
+        let decision = match decision {
             Decision::Act(action) => match answered(doing(&action), work.perform(action)).await? {
                 Performed::Goes => continue,
                 Performed::Gone => return Ok(Requeue::await_change()),
             },
-            Decision::Rest { verdict, requeue } => (Some(verdict.reason), requeue),
-            Decision::Pause { requeue } => (None, requeue),
+            waits => waits,
         };
         if let Some(report) = report {
             work.report(*report).await?;
         }
-        return Ok(rest(work, reason, requeue, version));
+        return Ok(rest(work, decision, version));
     }
     Err(Error::Unsettled(MOST_STEPS))
 }
@@ -147,9 +145,7 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
     lock(&work.memory).apply(Event::Retiring(facts.former()), both_clocks);
     let report = match &decision {
         Decision::Rest { verdict, .. } => {
-            if verdict.reason == Reason::SecretContested {
-                work.apply(Event::Contested(verdict.message.clone()));
-            }
+            work.apply(Event::Reported(verdict.clone()));
             Some(Box::new(Report::new(resource, verdict, &facts, &told, now)))
         }
         Decision::Act(_) | Decision::Pause { .. } => None,
@@ -158,19 +154,19 @@ fn judge(work: &Work<'_>) -> (Decision, Option<Box<Report>>, u64) {
 }
 
 /// Nothing to do: when to reconcile again, beside when something changes.
-fn rest(work: &Work<'_>, reason: Option<Reason>, requeue: decision::Requeue, version: u64) -> Requeue {
+fn rest(work: &Work<'_>, decision: Decision, version: u64) -> Requeue {
     let over = lock(&work.memory).succeeded();
     if let Some(Over { failures, lasted }) = over {
         tracing::info!(failures, durationMs = millis(lasted), "reconciles succeed again");
     }
-    let waits = Waits { next_list: requeue.next_list, list: requeue.list, news: requeue.account_changes };
     let this = work.resource.reference();
-    // Who is at work, or only waits for calls to be possible again, keeps its place.
-    let keeps_place = lock(&work.memory).local().sending().is_some() || reason.is_none_or(Reason::is_closed);
+    let keeps_place = decision.keeps_place(lock(&work.memory).local());
+    let requeue = decision.requeue();
     if !keeps_place {
         work.account.line_up(&this, requeue.slot);
         work.account.line_up_for_window(&this, requeue.window);
     }
+    let waits = Waits { next_list: requeue.next_list, list: requeue.list, news: requeue.account_changes };
     work.account.wait(this, waits, version);
     if let Some(at) = requeue.list {
         work.account.want_list(&work.resource.collection(), at);

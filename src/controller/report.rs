@@ -7,14 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::Action as Requeue;
 
 use super::observe::status_record;
-use super::perform::{READING_SECRET, Work};
+use super::perform::{READING_SECRET, Work, doing};
 use super::resource::Managed;
 use super::status::{Told, WRITING_STATUS};
 use super::{Error, answered, status, words};
 use crate::api::{KeyStatus, names};
 use crate::datafast::TokenId;
+use crate::lifecycle::decision::Action;
 use crate::lifecycle::facts::{Facts, Mirror, Retiring};
-use crate::lifecycle::failure::{self, Failure, Passes};
+use crate::lifecycle::failure::{self, Failure, Known, Passes};
+use crate::lifecycle::news;
 use crate::lifecycle::record::{Log, Request};
 use crate::lifecycle::verdict::{Reason, Verdict};
 use crate::lock::lock;
@@ -41,19 +43,9 @@ impl Report {
         now: Timestamp,
     ) -> Self {
         let status = status::status(resource, verdict, facts, told, now);
-        let unused = unused(resource, &status, verdict);
+        let unused = news::unused(resource.status(), &status, verdict);
         Self { verdict: verdict.clone(), status, used_again: used_again(resource, facts), unused }
     }
-}
-
-/// What is told once of a token that nobody uses; where it is revoked, the reason of `Ready` tells.
-fn unused(resource: &dyn Managed, new: &KeyStatus, verdict: &Verdict) -> Option<String> {
-    let is_told = resource.status().is_some_and(|status| status.unused_since.is_some());
-    let since = new.unused_since.as_ref().filter(|_| !is_told && verdict.reason != Reason::Unused)?;
-    Some(format!(
-        "No key of it has been used since {:.0}: revoke it if nobody needs it, by deleting the resource or by spec.whenUnused.action: Revoke",
-        since.0
-    ))
 }
 
 fn used_again(resource: &dyn Managed, facts: &Facts<'_>) -> Vec<(TokenId, String)> {
@@ -119,12 +111,8 @@ impl Work<'_> {
         let Some(verdict) = failure::verdict(&failure, failed, &self.resource.secret_name(), works, deleting) else {
             return Err(error);
         };
-        if failure.unreadable.is_some()
-            && !self.resource.has_finalizer()
-            && !self.resource.is_deleted()
-            && self.has_something_to_lose()
-        {
-            answered("Patching the resource's finalizers", self.add_finalizer()).await?;
+        if let Some(action) = self.action_after(&failure) {
+            answered(doing(&action), self.perform(action)).await?;
         }
         let at = |time: Option<Time>| time.map(|time| time.0);
         let facts = Facts {
@@ -158,10 +146,18 @@ impl Work<'_> {
         }
     }
 
-    /// Whether something at DataFast may be the resource's own, as far as can be told without its Secret.
-    fn has_something_to_lose(&self) -> bool {
-        let log = Log::read(self.resource.annotations(), self.ctx.now());
-        status_record(&*self.resource).has_something_to_lose(&log)
+    /// What is done in spite of a failure.
+    fn action_after(&self, failure: &Failure) -> Option<Action> {
+        let (resource, now) = (&*self.resource, self.ctx.now());
+        let memory = lock(&self.memory);
+        let known = Known {
+            status: &status_record(resource),
+            log: &Log::read(resource.annotations(), now),
+            local: memory.local(),
+            has_finalizer: resource.has_finalizer(),
+            deleting: resource.is_deleted(),
+        };
+        failure::action(failure, &known, now)
     }
 
     async fn write_status(&mut self, verdict: &Verdict, new: KeyStatus) -> Result<(), Error> {

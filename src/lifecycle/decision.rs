@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::local::Asked;
+use super::local::{Asked, Local};
 use super::marker::Nonce;
 use super::queue::Waiting;
 use super::record::{Attempt, Cause, SecretRecord};
@@ -31,6 +31,24 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Whether the resource keeps its place among those that wait for a slot or for the rate window: it is at work, or only
+    /// waits for calls to be possible again.
+    pub fn keeps_place(&self, local: &Local) -> bool {
+        local.sending().is_some()
+            || match self {
+                Self::Rest { verdict, .. } => verdict.reason.is_closed(),
+                Self::Act(_) | Self::Pause { .. } => true,
+            }
+    }
+
+    /// When to reconcile again: where something is done, that tells.
+    pub fn requeue(self) -> Requeue {
+        match self {
+            Self::Act(_) => Requeue::default(),
+            Self::Rest { requeue, .. } | Self::Pause { requeue } => requeue,
+        }
+    }
+
     /// The same, and reconcile again at these times too.
     pub(super) fn also(self, other: Requeue) -> Self {
         match self {

@@ -8,6 +8,7 @@ pub use super::local::Now;
 use super::local::{Asked, Contest, Late, LateCause, Local, PendingKey, Preflight, Proof, Refused, Rejected, Unsent};
 use super::marker::Nonce;
 use super::record::{Attempt, Cause, Requests};
+use super::verdict::Verdict;
 use crate::datafast::{self, Effect as RequestEffect, TokenId};
 
 /// What DataFast could not serve is asked again after this, then twice as long each time,
@@ -67,8 +68,8 @@ pub enum Event {
         /// The API server stored what was written. Otherwise something in the cluster changes it on the way.
         as_written: bool,
     },
-    /// It was reported, in these words, that something else changes the Secret again and again.
-    Contested(String),
+    /// This is reported of the resource.
+    Reported(Verdict),
     /// The API server refused to have the Secret written again.
     RewriteRefused(Refusal),
     /// A call to DataFast about a token that exists is about to be sent.
@@ -184,7 +185,7 @@ impl Local {
                 (self.rewrite, self.refusals) = (None, 0);
                 self.contest = Some(Contest::again(self.contest.as_ref(), asked, as_written, at));
             }
-            Event::Contested(words) => self.contest.iter_mut().for_each(|contest| contest.reported(&words)),
+            Event::Reported(verdict) => self.contest.iter_mut().for_each(|contest| contest.reported(&verdict)),
             Event::RewriteRefused(refusal) => self.rewrite = Some(self.refused(refusal.0, at)),
             Event::Calling => self.is_calling = true,
             Event::CallLost => (self.in_flight, self.is_calling) = (None, false),

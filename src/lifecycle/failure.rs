@@ -1,5 +1,12 @@
 //! What a resource says where a request to the API server fails, so that nothing can be decided or done.
 
+use jiff::Timestamp;
+
+use super::decision::Action;
+use super::local::Local;
+use super::observed::StatusRecord;
+use super::record::Log;
+use super::rules::finalizer::put_back;
 use super::verdict::{Reason, Verdict};
 
 /// A request to the API server that failed.
@@ -59,6 +66,29 @@ pub fn verdict(failure: &Failure, before: u32, secret: &str, works: bool, deleti
         (false, false) => Reason::Issuing,
     };
     Some(Verdict::new(reason, works, format!("{}. It is tried again at least every minute", failure.what)))
+}
+
+/// What is known of a resource without its Secret.
+pub struct Known<'a> {
+    /// Its status.
+    pub status: &'a StatusRecord,
+    /// Its log.
+    pub log: &'a Log,
+    /// What only this process knows.
+    pub local: &'a Local,
+    /// Whether it has our finalizer.
+    pub has_finalizer: bool,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+/// What is done in spite of the failure. Where the Secret can't be read, the rules have nothing to go by; but what there is
+/// stays within reach: the finalizer is put back.
+pub fn action(failure: &Failure, known: &Known<'_>, now: Timestamp) -> Option<Action> {
+    let Known { status, log, local, has_finalizer, deleting } = known;
+    let may_be_lost = status.has_something_to_lose(log) || local.is_busy();
+    let is_missing = failure.unreadable.is_some() && !has_finalizer && !deleting && may_be_lost;
+    put_back(is_missing, local, now)
 }
 
 #[cfg(test)]

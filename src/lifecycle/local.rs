@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::marker::Nonce;
 use super::record::Requests;
+use super::verdict::{Reason, Verdict};
 use crate::datafast::TokenId;
 
 /// After the first refusal; then twice as long each time,
@@ -232,9 +233,11 @@ impl Contest {
         Self { asked, times, at: now, as_written, said: None }
     }
 
-    /// It was reported in these words.
-    pub(super) fn reported(&mut self, words: &str) {
-        self.said.get_or_insert_with(|| words.to_owned());
+    /// This was reported of the resource, perhaps the contest itself.
+    pub(super) fn reported(&mut self, verdict: &Verdict) {
+        if verdict.reason == Reason::SecretContested {
+            self.said.get_or_insert_with(|| verdict.message.clone());
+        }
     }
 
     /// The earliest time to write it again: 1, 2, 4 … 60 minutes after the last time.

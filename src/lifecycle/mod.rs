@@ -19,6 +19,7 @@ pub mod history;
 pub mod left_behind;
 pub mod local;
 pub mod marker;
+pub mod news;
 pub mod observed;
 pub mod ownership;
 pub mod queue;

@@ -84,6 +84,11 @@ impl Reason {
         !self.is_stalled() && !matches!(self, Self::Issued | Self::Suspended | Self::Expired | Self::Unused)
     }
 
+    /// Whether this reason of `Ready` says that the resource has ended: no rotation follows.
+    pub fn is_end(reason: &str) -> bool {
+        [Self::Expired, Self::Unused].iter().any(|end| end.as_str() == reason)
+    }
+
     /// Whether a person should hear of it: an event tells.
     pub fn is_warning(self) -> bool {
         match self {

@@ -1,16 +1,21 @@
 //! The finalizer: without it, a resource can be deleted before anybody revokes what it has at DataFast.
 
+use jiff::Timestamp;
+
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Action, Decision, Requeue};
-use crate::lifecycle::local::Refused;
+use crate::lifecycle::local::{Local, Refused};
 
 /// Puts the finalizer back, whoever took it off and whatever else there is to say: a GitOps tool that replaces a resource
 /// drops it. Where that is refused, the rest goes on meanwhile.
 pub(in crate::lifecycle) fn finalizer(cx: &Context<'_>) -> Option<Decision> {
-    if cx.seen.has_finalizer || !cx.seen.has_something_to_lose() || refused(cx).is_some() {
-        return None;
-    }
-    cx.act(Action::AddFinalizer)
+    let is_missing = !cx.seen.has_finalizer && cx.seen.has_something_to_lose();
+    put_back(is_missing, cx.seen.local, cx.now).map(Decision::Act)
+}
+
+/// As [`finalizer`], also where nothing else can be decided.
+pub(in crate::lifecycle) fn put_back(is_missing: bool, local: &Local, now: Timestamp) -> Option<Action> {
+    (is_missing && refusal(local, now).is_none()).then_some(Action::AddFinalizer)
 }
 
 /// Puts it on before anything is the resource's own, which waits for it.
@@ -46,5 +51,9 @@ pub(in crate::lifecycle) fn next_try(cx: &Context<'_>) -> Requeue {
 
 /// The API server's refusal to have it changed, until it is time to try again.
 fn refused<'a>(cx: &Context<'a>) -> Option<&'a Refused> {
-    cx.seen.local.finalizer.as_ref().filter(|refused| cx.now < refused.retry_at)
+    refusal(cx.seen.local, cx.now)
+}
+
+fn refusal(local: &Local, now: Timestamp) -> Option<&Refused> {
+    local.finalizer.as_ref().filter(|refused| now < refused.retry_at)
 }

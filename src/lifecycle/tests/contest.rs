@@ -25,7 +25,7 @@ fn fights(scene: &mut Scene) {
 /// What is reported, as the shell reports it.
 fn reported(scene: &mut Scene) -> String {
     let verdict = scene.says(Reason::SecretContested, true, "");
-    scene.happens(Event::Contested(verdict.message.clone()));
+    scene.happens(Event::Reported(verdict.clone()));
     verdict.message
 }
 

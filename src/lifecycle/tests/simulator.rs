@@ -1,5 +1,8 @@
 //! The smallest shell there can be: it does at once and without a fault what is decided, and lists when asked to.
 
+mod acting;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -33,18 +36,6 @@ fn live_key(token: &Token) -> Arc<RawKey> {
 
 /// How long a request to DataFast is waited for.
 const LONGEST_REQUEST: SignedDuration = SignedDuration::from_secs(30);
-
-/// As much of a status as its history is told from.
-fn shown(status: &StatusRecord, history: &[HistoryEntry]) -> KeyStatus {
-    let retiring = |id: &TokenId| Retiring { token_id: id.to_string(), ..Retiring::default() };
-    KeyStatus {
-        token_id: status.token_id.as_ref().map(ToString::to_string),
-        issued_at: status.issued_at.map(Time),
-        retiring: status.retiring.iter().map(retiring).collect(),
-        history: history.to_vec(),
-        ..KeyStatus::default()
-    }
-}
 
 /// How long each answer takes.
 #[derive(Clone, Copy, Default)]
@@ -134,6 +125,7 @@ impl Simulator {
                 None
             }
             Decision::Rest { verdict, requeue } => {
+                self.apply(Event::Reported(verdict.clone()));
                 let is_done = self.released || !self.mirror(verdict.ready);
                 is_done.then_some(Rest { verdict, requeue })
             }
@@ -241,58 +233,6 @@ impl Simulator {
         }
     }
 
-    fn mirror(&mut self, ready: bool) -> bool {
-        let scene = &self.scene;
-        let (status, history) = scene.observe(|seen| {
-            let facts = facts(&scene.desired, seen, scene.now);
-            let before = scene.status.clone();
-            let before_use = before.last_used_at;
-            let (token_id, attempt, marked) = match &facts.token {
-                Mirror::Is(listed) => {
-                    let marked = listed.marker.as_ref().map(|marker| marker.owner.clone());
-                    (Some(listed.token.id.clone()), seen.attempt_of(listed).cloned(), marked)
-                }
-                Mirror::Keep => (before.token_id, before.attempt, before.marked),
-                Mirror::Nothing => (None, None, None),
-            };
-            let whole_seconds = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap();
-            let retiring = facts.retiring.as_ref().map(|all| {
-                let until = all.iter().filter_map(|r| Some((r.listed.token.id.clone(), whole_seconds(r.until?))));
-                (all.iter().map(|r| r.listed.token.id.clone()).collect(), until.collect())
-            });
-            let kept = || (scene.status.retiring.clone(), scene.status.revoke_after.clone());
-            let (retiring, revoke_after) = retiring.unwrap_or_else(kept);
-            let status = StatusRecord {
-                token_id,
-                attempt,
-                marked,
-                retiring,
-                revoke_after,
-                ready,
-                issued_at: facts.issued_at.map(whole_seconds),
-                rotate_request: facts.rotate_request.clone(),
-                waiting_since: None,
-                unused_since: facts.unused_since.map(whole_seconds),
-                last_used_at: match &facts.token {
-                    Mirror::Is(listed) => listed.token.last_used_at.map(whole_seconds),
-                    Mirror::Keep => before_use,
-                    Mirror::Nothing => None,
-                },
-            };
-            let (before, after) = (shown(&scene.status, &self.history), shown(&status, &[]));
-            let history = history(&before, &after, &facts, &self.to_tell, scene.now);
-            (status, history)
-        });
-        let changed = status != self.scene.status;
-        self.scene.status = status;
-        if changed {
-            self.history = history;
-            self.to_tell.retain(|revocation| !revocation.is_told(&self.history));
-            self.kubernetes(1);
-        }
-        changed
-    }
-
     fn both_clocks(&self) -> Now {
         Now { wall: self.scene.now, steady: self.steady }
     }
@@ -303,149 +243,6 @@ impl Simulator {
         if !self.scene.local.has_pending_key() {
             self.pending_key = None;
         }
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::AddFinalizer => {
-                self.scene.has_finalizer = true;
-                self.kubernetes(1);
-                self.apply(Event::FinalizerAdded);
-            }
-            Action::Record { again, at, cause, keep, adopted, rolls } => {
-                self.scene.adopted = adopted;
-                let nonce = again.unwrap_or_else(|| nonce(self.next));
-                self.next += 1;
-                let requests = self.scene.desired.requests.clone();
-                self.record(Attempt { nonce, at, cause, requests, rolls }, keep);
-            }
-            Action::Preflight => {
-                self.kubernetes(1);
-                self.apply(Event::DryRun(Ok(())));
-            }
-            Action::Send { nonce, cause, rolls, by } => {
-                assert!(self.scene.now <= by, "sent at {}, to be sent by {by}", self.scene.now);
-                self.send(nonce, cause, rolls);
-            }
-            Action::DropKey => self.apply(Event::KeyDropped),
-            Action::Swap { record } => {
-                self.write(record, true);
-                self.swapped = Some(self.scene.now);
-                self.apply(Event::SecretWritten);
-            }
-            Action::Rewrite { record, asked, adopts } => {
-                self.scene.adopted.extend(adopts);
-                self.write(record, false);
-                self.apply(Event::SecretRewritten { asked, as_written: true });
-            }
-            Action::Prove { token_id } => {
-                let key_sha256 = self.scene.secret().key.as_ref().unwrap().fingerprint(token_id.as_str());
-                let live = self.remote.get(&token_id).map(live_key);
-                let hidden = || self.takes_hidden_keys.then(|| key(random::number(&token_id)));
-                let proven = live.or_else(hidden).is_some_and(|key| key_sha256 == key.fingerprint(token_id.as_str()));
-                self.apply(Event::Tried { token_id, key_sha256, outcome: Ok(proven) });
-            }
-            Action::Revoke { token_id, cause } => self.revoke(token_id, cause),
-            Action::Restart { at } => {
-                self.restarted.push(at);
-                self.apply(Event::Restarted { at });
-            }
-            Action::DeleteSecret => self.scene.secret = SecretView::Missing,
-            Action::Release => {
-                self.scene.has_finalizer = false;
-                self.released = true;
-            }
-        }
-    }
-
-    fn record(&mut self, attempt: Attempt, keep: Vec<Attempt>) {
-        let start = self.scene.now;
-        self.apply(Event::Recording { nonce: attempt.nonce.clone() });
-        self.scene.has_finalizer = true;
-        self.scene.log.0 = keep;
-        self.scene.log.0.push(attempt.clone());
-        self.kubernetes(2);
-        let took = self.scene.now.duration_since(start);
-        self.apply(Event::Recorded { attempt, took, horizon: self.scene.horizon });
-        self.apply(Event::DryRun(Ok(())));
-    }
-
-    fn send(&mut self, sent: Nonce, cause: Cause, rolls: Option<TokenId>) {
-        let Desired { scope, requests, .. } = &self.scene.desired;
-        let order = Order { nonce: sent.clone(), spec_hash: scope.hash(), requests: requests.clone(), rolls };
-        self.apply(Event::Sending { nonce: sent.clone() });
-        let n = (0..=u8::MAX).find(|n| nonce(*n) == sent).unwrap();
-        let made = match &order.rolls {
-            None => self.issue(n, cause),
-            Some(token_id) => self.roll(n, cause, token_id.clone()),
-        };
-        let answer = match made {
-            Ok(token_id) => {
-                self.pending_key = Some(key(n));
-                Answer::Issued { key_sha256: Some(key(n).fingerprint(token_id.as_str())), token_id }
-            }
-            Err(error) => Answer::Failed(error),
-        };
-        self.apply(Event::Sent { order, answer });
-    }
-
-    fn issue(&mut self, n: u8, cause: Cause) -> Result<TokenId, Error> {
-        self.causes.push(cause);
-        let issued = Token { permissions: self.scene.desired.scope.permissions.clone(), ..token(n) };
-        self.remote.insert(issued.id.clone(), issued.clone());
-        if !self.datafast() {
-            // Until a list is answered.
-            self.scene.availability = Availability::Unavailable("no answer".into());
-            return Err(Error::Unavailable { reason: "no answer".into(), effect: Effect::Unknown });
-        }
-        let now = self.scene.now;
-        self.scene.snapshot.iter_mut().for_each(|s| s.issued(issued.clone(), now));
-        self.scene.free = self.scene.free.map(|free| free - 1);
-        Ok(issued.id)
-    }
-
-    fn roll(&mut self, n: u8, cause: Cause, token_id: TokenId) -> Result<TokenId, Error> {
-        self.rolls.push((token_id.clone(), cause));
-        let now = self.scene.now;
-        self.remote.get_mut(&token_id).ok_or(Error::NotFound)?.display_key = key(n).mask();
-        self.scene.snapshot.iter_mut().for_each(|s| s.rolled(&token_id, &key(n).mask(), now));
-        Ok(token_id)
-    }
-
-    fn revoke(&mut self, token_id: TokenId, cause: RevokeCause) {
-        let now = self.scene.now;
-        let existed = self.remote.remove(&token_id).is_some();
-        self.scene.free = self.scene.free.map(|free| free + i64::from(existed));
-        if existed {
-            self.revoked.insert(token_id.clone(), now);
-            self.to_tell.push(Revocation { at: now, token_id: token_id.clone(), display_key: None, cause });
-            self.scene.snapshot.iter_mut().for_each(|s| s.revoked(&token_id, now));
-        }
-        let outcome = if existed { Ok(()) } else { Err(Some(Error::NotFound)) };
-        self.apply(Event::Revoked { token_id, cause, outcome });
-    }
-
-    /// The API server is asked to write, so many things at once.
-    fn kubernetes(&mut self, writes: usize) {
-        self.writes += writes;
-        self.pass(self.slowness.kubernetes);
-    }
-
-    /// DataFast is asked. Whether it answers in time.
-    fn datafast(&mut self) -> bool {
-        let takes = self.slowness.datafast;
-        self.pass(takes.min(LONGEST_REQUEST));
-        takes <= LONGEST_REQUEST
-    }
-
-    /// Through text, as the API server stores it.
-    fn write(&mut self, record: SecretRecord, swap: bool) {
-        self.kubernetes(1);
-        let annotations = record.annotations().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        let record = SecretRecord::read(&annotations.collect(), self.scene.now);
-        let key = if swap { self.pending_key.clone() } else { self.scene.secret().key.clone() };
-        let facts = SecretFacts { owner: SecretOwner::This, record, key, flaw: None, drift: Drift::default() };
-        self.scene.secret = SecretView::Present(facts);
     }
 
     /// What is in the way for a while is over: the account is open, not doubted and has room, and nothing is refused.
