@@ -29,7 +29,6 @@ use crate::lifecycle::allow::Allow;
 use crate::lifecycle::event::Event;
 use crate::lifecycle::news;
 use crate::lifecycle::observed::Availability;
-use crate::lifecycle::queue::Waiting;
 use crate::lifecycle::snapshot::Snapshot;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
@@ -215,7 +214,7 @@ pub(super) fn allow(resource: &DataFastAccount) -> Allow {
 /// One that waited for a slot when the last process ended keeps its place.
 fn queue_up(account: &Account, user: &dyn Managed) {
     let conditions = user.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let waiting = Waiting::told(&status_record(user), status::ready_reason(conditions), user.owner_id());
+    let waiting = news::kept_place(&status_record(user), status::ready_reason(conditions), user.owner_id());
     if let Some(waiting) = waiting {
         account.queue_up(user.reference(), waiting);
     }

@@ -1,10 +1,12 @@
-//! What is new to a resource's status: whom a list concerns, and what is told once.
+//! What a status tells, and what is new to it: whom a list concerns, who has waited already, and what is told once.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::last_used;
 use super::marker::OwnerId;
+use super::observed::StatusRecord;
+use super::queue::{Priority, Waiting};
 use super::snapshot::{Listed, Snapshot, is_after};
 use super::verdict::{Reason, Verdict};
 use crate::api::KeyStatus;
@@ -46,6 +48,13 @@ pub fn concerns(snapshot: &Snapshot, status: &KeyStatus, owner: &OwnerId, now: T
         status.token_id.as_deref() == Some(id) || status.retiring.iter().any(|retiring| retiring.token_id == id)
     };
     current || retiring || snapshot.tokens().filter(is_own).any(|listed| !is_named(listed.token.id.as_str()))
+}
+
+/// The place of a resource that waited for a slot when the last process ended: by its status, and the reason of `Ready`.
+pub fn kept_place(status: &StatusRecord, reason: Option<&str>, owner: OwnerId) -> Option<Waiting> {
+    let since = status.waiting_since.filter(|_| reason == Some(Reason::WaitingForSlot.as_str()))?;
+    let priority = if status.ready { Priority::Rotation } else { Priority::New };
+    Some(Waiting { priority, since, owner })
 }
 
 /// What is told once of a token that nobody uses, where status says so for the first time. Where the token is revoked for

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::marker::OwnerId;
-use super::observed::StatusRecord;
-use super::verdict::Reason;
 
 /// Who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,15 +27,6 @@ pub struct Waiting {
     pub since: Timestamp,
     /// The resource: of two that began to wait in the same second, always the same one goes first.
     pub owner: OwnerId,
-}
-
-impl Waiting {
-    /// The place of a resource that waited for a slot when the last process ended: by its status, and the reason of `Ready`.
-    pub fn told(status: &StatusRecord, reason: Option<&str>, owner: OwnerId) -> Option<Self> {
-        let since = status.waiting_since.filter(|_| reason == Some(Reason::WaitingForSlot.as_str()))?;
-        let priority = if status.ready { Priority::Rotation } else { Priority::New };
-        Some(Self { priority, since, owner })
-    }
 }
 
 /// So many are told their place. Beyond, a place that moves changes nothing for its resource.

@@ -73,7 +73,7 @@ fn each_deliberate_bug_is_found() {
         (Bug::ForgetsRefusal, "Secret refused", &refused, ASKS_IN_TIME),
         (Bug::NoMasks, "another key by hand", &by_hand, IN_ORDER),
     ];
-    println!("{:<24} {:<26} {:>6} {:>8}  {}", "bug", "what happens", "states", "without", "found by");
+    println!("{:<24} {:<26} {:>6} {:>8}  found by", "bug", "what happens", "states", "without");
     for (bug, mix, model, property) in bugs {
         let (found, states) = explored(Protocol { bug: Some(bug), ..model() });
         let (finds, all) = explored(model());

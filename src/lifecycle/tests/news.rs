@@ -8,7 +8,7 @@ use crate::lifecycle::decision::{Action, Decision, Requeue};
 use crate::lifecycle::event::{Event, Now, Refusal};
 use crate::lifecycle::failure::{self, Failure, Known, Passes};
 use crate::lifecycle::local::Local;
-use crate::lifecycle::news::{concerns, unused};
+use crate::lifecycle::news::{concerns, kept_place, unused};
 use crate::lifecycle::observed::StatusRecord;
 use crate::lifecycle::queue::{Priority, Waiting};
 use crate::lifecycle::record::Log;
@@ -78,12 +78,12 @@ fn that_a_token_is_not_used_is_told_once_and_not_where_it_was_revoked_for_that()
 #[test]
 fn who_waited_for_a_slot_when_the_last_process_ended_keeps_the_place() {
     let record = StatusRecord { waiting_since: Some(later(3)), ..StatusRecord::default() };
-    let place = |ready, reason| Waiting::told(&StatusRecord { ready, ..record.clone() }, reason, me());
+    let place = |ready, reason| kept_place(&StatusRecord { ready, ..record.clone() }, reason, me());
     let waiting = |priority| Some(Waiting { priority, since: later(3), owner: me() });
     assert_eq!(place(false, Some("WaitingForSlot")), waiting(Priority::New));
     assert_eq!(place(true, Some("WaitingForSlot")), waiting(Priority::Rotation));
     assert_eq!((place(true, Some("Issuing")), place(true, None)), (None, None));
-    assert_eq!(Waiting::told(&StatusRecord::default(), Some("WaitingForSlot"), me()), None);
+    assert_eq!(kept_place(&StatusRecord::default(), Some("WaitingForSlot"), me()), None);
 }
 
 #[test]
