@@ -27,6 +27,7 @@ use datafast_operator::lifecycle::observed::{
 use datafast_operator::lifecycle::queue::Slots;
 use datafast_operator::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, Scope, SecretRecord};
 use datafast_operator::lifecycle::snapshot::Snapshot;
+use datafast_operator::lifecycle::windows::Windows;
 use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -448,6 +449,7 @@ impl Protocol {
                 revoke_first: true,
                 rolls: resource.rolls,
             },
+            windows: Windows::default(),
             requests: resource.requests.clone(),
             expiry: None,
             when_unused: self.ends_unused.then_some(WhenUnused {
@@ -493,6 +495,7 @@ impl Protocol {
                 slots: Some(Slots { free, ..Slots::default() }),
                 window: None,
                 allow: None,
+                windows: None,
                 standing: Standing::default(),
             },
             local: &local,

@@ -33,6 +33,7 @@ use crate::lifecycle::queue::{Priority, Waiting};
 use crate::lifecycle::snapshot::is_after;
 use crate::lifecycle::snapshot::{Listed, Snapshot};
 use crate::lifecycle::verdict::Reason;
+use crate::lifecycle::windows::Windows;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
@@ -127,6 +128,9 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     };
     let requests = resource.spec.requests_per_minute.and_then(|most| u32::try_from(most).ok());
     let can_be_read = resource.unreadable().is_none();
+    if can_be_read {
+        account.set_windows(Windows::parse(&resource.spec.rotation_windows));
+    }
     let is_other =
         || account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation);
     if can_be_read && is_other() {
