@@ -30,7 +30,7 @@ fn next_rotation(issued: &Issued) -> Timestamp {
 /// Waits until the message of `Ready`, which stays true, has these words.
 async fn says(w: &Clocked, name: &str, words: &str) {
     eventually("Ready says that a rotation waits", WAIT, || async {
-        let ready = condition(&w.resource(name).await, "Ready").cloned();
+        let ready = condition(&w.resource(name).await, "Ready");
         ready.clone().filter(|ready| ready.status == "True" && ready.message.contains(words)).ok_or(ready)
     })
     .await;

@@ -1,5 +1,7 @@
 //! When a rotation may begin: its time, and what of it windows hold back.
 
+use std::cell::OnceCell;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::desired::Desired;
@@ -12,15 +14,18 @@ use super::windows::Calendar;
 const CARRIES_ON: SignedDuration = SignedDuration::from_mins(10);
 /// What this process has begun and not sent is sent all the same, if it was recorded within this time.
 const STILL_BEGUN: SignedDuration = SignedDuration::from_hours(1);
+/// Where no window opens in sight, one is searched for again.
+const SEARCHES_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// When rotations of a resource begin.
 pub(super) struct Timing<'a> {
     calendar: Calendar<'a>,
     /// Where `every` asks for one.
     due: Option<Due>,
-    /// When that is to begin: inside a window, where one is open before the key is as old as `every`, and at that age otherwise.
-    at: Option<Timestamp>,
+    plan: Option<Plan>,
     now: Timestamp,
+    /// When a rotation may begin, from now on, once that was searched for.
+    opens: OnceCell<Option<Timestamp>>,
 }
 
 /// A rotation that waits for a window.
@@ -38,36 +43,53 @@ impl<'a> Timing<'a> {
     pub(super) fn new(desired: &'a Desired, seen: &Observed<'a>, now: Timestamp) -> Self {
         let calendar = Calendar { own: &desired.windows, account: seen.account.windows };
         let due = seen.due(&desired.rotation);
-        let at = due.as_ref().map(|due| planned(&calendar, due, seen.owner.spread()));
-        Self { calendar, due, at, now }
+        let plan = due.as_ref().map(|due| Plan::new(&calendar, due, seen.owner.spread()));
+        Self { calendar, due, plan, now, opens: OnceCell::new() }
     }
 
     /// Whether the clock asks for a rotation, be it that no window lets it begin.
     pub(super) fn is_due(&self) -> bool {
-        self.at.is_some_and(|at| self.now >= at)
+        self.plan.as_ref().is_some_and(|plan| self.now >= plan.at)
     }
 
     /// What is to be done about a cause that keeps to windows: now, or when.
     pub(super) fn begins(&self, cause: Cause, seen: &Observed<'_>) -> Result<Cause, Held> {
-        if self.calendar.is_empty() || self.has_begun(seen) || self.calendar.allows(self.now) {
+        if self.is_open() || self.has_begun(seen) {
             return Ok(cause);
         }
         let most = self.due.as_ref().map(|due| due.most);
         let overdue_since = most.filter(|most| *most <= self.now);
-        Err(Held { cause, until: self.calendar.opens(self.now), overdue_since })
+        Err(Held { cause, until: self.opens(), overdue_since })
     }
 
     /// When the next rotation begins, as far as can be told: the one that waits, or the next by time.
     pub(super) fn next(&self, held: Option<&Held>) -> Option<Timestamp> {
-        let by_time = match self.at {
-            Some(at) if self.calendar.is_empty() || at <= self.now && self.calendar.allows(self.now) => Some(at),
-            Some(at) => self.calendar.opens(at.max(self.now)),
-            None => None,
-        };
-        match held {
-            Some(held) => held.until,
-            None => by_time,
+        if let Some(held) = held {
+            return held.until;
         }
+        let plan = self.plan.as_ref()?;
+        match plan.at <= self.now {
+            true if self.is_open() => Some(plan.at),
+            true => self.opens(),
+            false if plan.is_inside => Some(plan.at),
+            false => self.calendar.opens(plan.at),
+        }
+    }
+
+    /// Whether a rotation may begin now.
+    fn is_open(&self) -> bool {
+        self.calendar.is_empty() || self.opens() == Some(self.now)
+    }
+
+    /// When a rotation may begin, from now on.
+    fn opens(&self) -> Option<Timestamp> {
+        *self.opens.get_or_init(|| self.calendar.opens(self.now))
+    }
+
+    /// When to reconcile again for a rotation: when it begins, and, where no window opens in sight, to search again.
+    pub(super) fn wakes(&self, held: Option<&Held>) -> Option<Timestamp> {
+        let again = || self.now.saturating_add(SEARCHES_AGAIN).ok().filter(|_| held.is_some());
+        self.next(held).or_else(again)
     }
 
     /// When the key is overdue: what is reported is another thing then.
@@ -99,19 +121,30 @@ pub(super) fn keeps_to_windows(cause: Cause) -> bool {
     matches!(cause, Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue)
 }
 
-/// When a rotation by time is to begin: at its own time where the last window before the key is too old has that; otherwise
-/// late in that window, by the resource's share of what is left of it, so that not all begin at once. Without such a window
-/// it is late: it begins with the first one after.
-fn planned(calendar: &Calendar<'_>, due: &Due, spread: u16) -> Timestamp {
-    if calendar.is_empty() || calendar.has_flaw() {
-        return due.at;
+/// When a rotation by time is to begin.
+struct Plan {
+    at: Timestamp,
+    /// A window is open then, or there are none.
+    is_inside: bool,
+}
+
+impl Plan {
+    /// At its own time where the last window before the key is too old has that; otherwise late in that window, by the
+    /// resource's share of what is left of it, so that not all begin at once. Without such a window it is late: it begins with
+    /// the first one after.
+    fn new(calendar: &Calendar<'_>, due: &Due, spread: u16) -> Self {
+        if calendar.is_empty() {
+            return Self { at: due.at, is_inside: true };
+        }
+        let Some((opens, closes)) = calendar.last_before(due.most, due.earliest) else {
+            return Self { at: due.most, is_inside: false };
+        };
+        let opens = opens.max(closes.saturating_sub(due.slack).unwrap_or(opens));
+        if (opens..closes).contains(&due.at) {
+            return Self { at: due.at, is_inside: true };
+        }
+        let share = i128::from(spread) * closes.duration_since(opens).as_nanos() / (2 * i128::from(u16::MAX));
+        let share = i64::try_from(share).map_or(SignedDuration::ZERO, SignedDuration::from_nanos);
+        Self { at: opens.saturating_add(share).unwrap_or(opens), is_inside: true }
     }
-    let Some((opens, closes)) = calendar.last_before(due.most, due.earliest) else { return due.most };
-    let opens = opens.max(closes.saturating_sub(due.slack).unwrap_or(opens));
-    if (opens..closes).contains(&due.at) {
-        return due.at;
-    }
-    let share = i128::from(spread) * closes.duration_since(opens).as_nanos() / (2 * i128::from(u16::MAX));
-    let share = i64::try_from(share).map_or(SignedDuration::ZERO, SignedDuration::from_nanos);
-    opens.saturating_add(share).unwrap_or(opens)
 }

@@ -54,7 +54,7 @@ impl Windows {
     }
 
     fn allows(&self, at: Timestamp) -> bool {
-        let is_open = |side: &[(usize, Window)]| side.iter().any(|(_, window)| window.at(at).is_some());
+        let is_open = |side: &[(usize, Window)]| side.iter().any(|(_, window)| window.closes(at).is_some());
         self.flaw.is_none() && !is_open(&self.deny) && (self.allow.is_empty() || is_open(&self.allow))
     }
 
@@ -63,20 +63,20 @@ impl Windows {
         if let Some(flaw) = &self.flaw {
             return Some(flaw.to_string());
         }
-        if let Some((index, _)) = self.deny.iter().find(|(_, window)| window.at(at).is_some()) {
+        if let Some((index, _)) = self.deny.iter().find(|(_, window)| window.closes(at).is_some()) {
             return Some(format!("[{index}], which denies it"));
         }
-        let is_outside = !self.allow.is_empty() && self.allow.iter().all(|(_, window)| window.at(at).is_none());
+        let is_outside = !self.allow.is_empty() && self.allow.iter().all(|(_, window)| window.closes(at).is_none());
         is_outside.then(|| ", which allows it at other times".to_owned())
     }
 
     /// If nothing may begin at a time: something is allowed at this later time at the earliest.
     fn not_before(&self, at: Timestamp) -> Step {
-        let ends = self.deny.iter().filter_map(|(_, window)| window.at(at)).map(|(_, closes)| closes);
+        let ends = self.deny.iter().filter_map(|(_, window)| window.closes(at));
         if let Some(end) = ends.max() {
             return Step::To(end);
         }
-        if self.allow.is_empty() || self.allow.iter().any(|(_, window)| window.at(at).is_some()) {
+        if self.allow.is_empty() || self.allow.iter().any(|(_, window)| window.closes(at).is_some()) {
             return Step::Here;
         }
         self.allow.iter().filter_map(|(_, window)| window.opens_after(at)).min().map_or(Step::Nowhere, Step::To)
@@ -84,11 +84,11 @@ impl Windows {
 
     /// If nothing might begin right before a time: something was allowed right before this earlier time at the latest.
     fn not_after(&self, at: Timestamp, past: Timestamp) -> Step {
-        let begins = self.deny.iter().filter_map(|(_, window)| window.until(at)).map(|(opens, _)| opens);
+        let begins = self.deny.iter().filter_map(|(_, window)| window.opened(at));
         if let Some(begin) = begins.min() {
             return Step::To(begin);
         }
-        if self.allow.is_empty() || self.allow.iter().any(|(_, window)| window.until(at).is_some()) {
+        if self.allow.is_empty() || self.allow.iter().any(|(_, window)| window.opened(at).is_some()) {
             return Step::Here;
         }
         let closed = self.allow.iter().filter_map(|(_, window)| window.closed_before(at, past));
@@ -98,7 +98,7 @@ impl Windows {
     /// Where something was allowed right before a time: since when without a break, as far as one step tells.
     fn allowed_since(&self, at: Timestamp, past: Timestamp) -> Timestamp {
         let denied = self.deny.iter().filter_map(|(_, window)| window.closed_before(at, past)).max();
-        let allowed = self.allow.iter().filter_map(|(_, window)| window.until(at)).map(|(opens, _)| opens).min();
+        let allowed = self.allow.iter().filter_map(|(_, window)| window.opened(at)).min();
         denied.into_iter().chain(allowed).max().unwrap_or(past).max(past)
     }
 }

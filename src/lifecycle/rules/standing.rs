@@ -43,14 +43,15 @@ fn waits_for_window(cx: &Context<'_>, held: &Held) -> String {
         Cause::RotateRequested => "the rotation that datafa.st/rotate asks for",
         _ => "a rotation by time (spec.rotation.every)",
     };
-    let overdue = held.overdue_since.map(|at| format!(", overdue since {at:.0},")).unwrap_or_default();
+    let overdue = |at| format!(". It is overdue: the key is older than spec.rotation.every since {at:.0}");
+    let overdue = held.overdue_since.map(overdue).unwrap_or_default();
     let until = match held.until {
         Some(at) => format!("until {at:.0}"),
         None => "and none opens in sight: change the windows".to_owned(),
     };
     let obstacle = cx.timing.obstacle(cx.seen.names.account);
     let obstacle = obstacle.map(|what| format!(" ({what})")).unwrap_or_default();
-    format!("; {what}{overdue} waits for a window {until}{obstacle}")
+    format!("; {what} waits for a window {until}{obstacle}{overdue}")
 }
 
 pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {

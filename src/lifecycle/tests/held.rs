@@ -86,11 +86,14 @@ fn without_a_window_in_time_the_key_is_overdue_and_says_so_and_the_next_window_h
     assert!(!before.says(Reason::Issued, true, "dft_001").message.contains("overdue"));
     assert_eq!(before.rests().requeue.at, Some(at("2026-01-03T02:00:00Z")), "to say that it is overdue");
     let overdue = as_of(scene, "2026-01-03T02:00:00Z");
-    overdue.says(
-        Reason::Issued,
-        true,
-        "(spec.rotation.every), overdue since 2026-01-03T02:00:00Z, waits for a window until 2026-01-04T01:00:00Z",
+    let verdict =
+        overdue.says(Reason::Issued, true, "(spec.rotation.every) waits for a window until 2026-01-04T01:00:00Z");
+    assert!(
+        verdict.message.contains("It is overdue: the key is older than spec.rotation.every since 2026-01-03T02:00:00Z")
     );
+    // It is told so whatever waits.
+    let scope = overdue.clone().change(|s| s.desired.scope = wider_scope());
+    scope.says(Reason::Rotating, true, "It is overdue");
     assert_eq!((next(&overdue), overdue.rests().requeue.at), (Some(opens), Some(opens)));
     as_of(overdue, "2026-01-04T01:00:00Z").records(Cause::RotationDue);
 }

@@ -196,12 +196,12 @@ pub(super) fn next(scene: &Scene) -> Option<Timestamp> {
 }
 
 proptest! {
-    #![proptest_config(random::config(200))]
+    #![proptest_config(random::config(64))]
 
     #[test]
     fn a_window_is_open_exactly_when_it_opened_before(list in random::windows::some(), time in times()) {
         let parsed = windows(&list);
-        for minutes in [0, 1, 29, 60, 61, 1440] {
+        for minutes in [0, 1, 61] {
             let at = time + SignedDuration::from_mins(minutes);
             prop_assert_eq!(calendar(&parsed).allows(at), allows(&list, at), "{}", at);
         }
@@ -212,7 +212,7 @@ proptest! {
         let parsed = windows(&list);
         let calendar = calendar(&parsed);
         let end = time + SignedDuration::from_hours(hours);
-        let between = || (0..hours * 20).map(|n| time + SignedDuration::from_mins(3 * n));
+        let between = || (0..hours * 6).map(|n| time + SignedDuration::from_mins(10 * n));
         let open: Vec<Timestamp> = between().filter(|at| calendar.allows(*at)).collect();
         if let Some(opens) = calendar.opens(time) {
             prop_assert!(calendar.allows(opens));
@@ -247,7 +247,7 @@ proptest! {
         let begins = next(&scene);
         let (earliest, most) = scene.observe(|seen| seen.due(&scene.desired.rotation).map(|due| (due.earliest, due.most))).unwrap();
         let minutes = most.duration_since(earliest).as_mins();
-        let was_allowed = (1..minutes).any(|n| is_allowed(earliest + SignedDuration::from_mins(n)));
+        let was_allowed = (1..minutes).step_by(7).any(|n| is_allowed(earliest + SignedDuration::from_mins(n)));
         if let Some(begins) = begins {
             prop_assert!(is_allowed(begins), "{begins}");
             prop_assert!(begins <= most || !was_allowed, "{begins} is later than {most}");
@@ -256,8 +256,8 @@ proptest! {
         } else {
             prop_assert!(!was_allowed);
         }
-        for n in 0..40 {
-            let now = issued_at + every * n / 20;
+        for n in 0..20 {
+            let now = issued_at + every * n / 10;
             let then = Scene { now, snapshot: Some(lists(now, &[token(1)])), ..scene.clone() };
             match then.decide() {
                 Decision::Act(Action::Record { cause, .. }) => {

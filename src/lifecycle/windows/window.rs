@@ -70,22 +70,27 @@ impl Window {
         Ok(Self { days, minutes, duration, zone })
     }
 
-    /// The run that it is in at a time.
-    pub(super) fn at(&self, at: Timestamp) -> Option<Run> {
-        self.run(at, |(opens, closes)| *opens <= at && at < *closes)
+    /// Until when it is open at least, where it is open at a time.
+    pub(super) fn closes(&self, at: Timestamp) -> Option<Timestamp> {
+        let oldest = self.oldest(at);
+        // What opened last closes last.
+        let days = self.date(at, SignedDuration::ZERO).series(-1.day()).take_while(|day| *day >= oldest);
+        let open = |(opens, closes): &Run| *opens <= at && at < *closes;
+        days.map(|day| self.runs_of(day)).find_map(|runs| runs.into_iter().rfind(open)).map(|(_, closes)| closes)
     }
 
-    /// The run that it was in until a time, or is.
-    pub(super) fn until(&self, at: Timestamp) -> Option<Run> {
-        self.run(at, |(opens, closes)| *opens < at && at <= *closes)
+    /// Since when it was open at least, where it was right before a time.
+    pub(super) fn opened(&self, at: Timestamp) -> Option<Timestamp> {
+        let last = self.date(at, SignedDuration::ZERO);
+        // What opened first was open the longest.
+        let days = self.oldest(at).series(1.day()).take_while(|day| *day <= last);
+        let open = |(opens, closes): &Run| *opens < at && at <= *closes;
+        days.map(|day| self.runs_of(day)).find_map(|runs| runs.into_iter().find(open)).map(|(opens, _)| opens)
     }
 
-    /// All runs around a time that are so, as one: they touch.
-    fn run(&self, at: Timestamp, is_so: impl Fn(&Run) -> bool) -> Option<Run> {
-        let first = self.date(at, -(self.duration + A_DAY));
-        let (days, last) = (first.series(1.day()), self.date(at, A_DAY));
-        let runs = days.take_while(|day| *day <= last).flat_map(|day| self.runs_of(day)).filter(is_so);
-        runs.reduce(|(opens, closes), run| (opens.min(run.0), closes.max(run.1)))
+    /// What opened on an earlier day is closed by then.
+    fn oldest(&self, at: Timestamp) -> Date {
+        self.date(at, -(self.duration + A_DAY))
     }
 
     /// When it opens next after a time.
@@ -120,6 +125,10 @@ impl Window {
     }
 
     fn next_day(&self, after: Date) -> Option<Date> {
+        // The search looks four years ahead, and panics at the end of all time.
+        if after.year() > Date::MAX.year() - 8 {
+            return None;
+        }
         let next = self.days.find_next(MakeTimestamp(midnight(after)?)).ok()?;
         Some(next.date())
     }
