@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod windows;
+
 const WEBSITE: &str = "65f1c0ffee0123456789abcd";
 
 fn read(path: &str) -> String {
