@@ -128,11 +128,10 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     };
     let requests = resource.spec.requests_per_minute.and_then(|most| u32::try_from(most).ok());
     let can_be_read = resource.unreadable().is_none();
-    if can_be_read {
+    let is_other = || {
         account.set_windows(Windows::parse(&resource.spec.rotation_windows));
-    }
-    let is_other =
-        || account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation);
+        account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation)
+    };
     if can_be_read && is_other() {
         users.iter().for_each(|user| account.wake(user.reference()));
     }

@@ -139,7 +139,7 @@ fn is_open(window: &RotationWindow, at: Timestamp) -> bool {
         }
         let start = zone.to_ambiguous_timestamp(next.datetime());
         let starts = [
-            start.clone().compatible().unwrap(),
+            start.compatible().unwrap(),
             if matches!(start.offset(), AmbiguousOffset::Fold { .. }) {
                 start.later().unwrap()
             } else {

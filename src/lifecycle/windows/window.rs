@@ -162,7 +162,7 @@ impl Window {
     fn runs_by_each_start(&self, day: Date) -> Vec<Run> {
         let starts = self.minutes.iter().flat_map(|minute| {
             let at = self.zone.to_ambiguous_timestamp(time_of(day, *minute));
-            let second = is_fold(&at).then(|| at.clone().later().ok()).flatten();
+            let second = is_fold(&at).then(|| at.later().ok()).flatten();
             at.compatible().ok().into_iter().chain(second)
         });
         let mut starts: Vec<Timestamp> = starts.collect();
