@@ -56,4 +56,5 @@ mod vanishing;
 mod watches;
 mod webhooks;
 mod website_keys;
+mod windows;
 mod world;

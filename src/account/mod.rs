@@ -38,6 +38,7 @@ use crate::datafast::{Client, Collection, SetupError, TokenId};
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
 use crate::lifecycle::snapshot::Snapshot;
+use crate::lifecycle::windows::Windows;
 use crate::lock::lock;
 use crate::telemetry::Failures;
 
@@ -209,6 +210,11 @@ impl Account {
     pub fn reconcile(&self) {
         // The receiver lives as long as the process.
         let _ = self.wakeups.send(Wakeup::Account(self.name.clone()));
+    }
+
+    /// Sets when rotations of its resources may begin.
+    pub fn set_windows(&self, windows: Windows) {
+        lock(&self.state).windows = Some(Arc::new(windows));
     }
 
     /// Sets what the account allows, how many tokens it may have and how many calls a minute are made for it, by the generation of its spec. Returns whether that

@@ -15,6 +15,7 @@ use super::{Caller, ResourceRef};
 use crate::datafast::{Client, Collection, Effect, Error};
 use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
+use crate::lifecycle::windows::Windows;
 
 /// Whether an account's resource and credential are there.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -60,6 +61,7 @@ pub(super) struct State {
     /// When websites that never answered well were listed, within the last minute, by the steady clock.
     unproven: VecDeque<Duration>,
     pub(super) allow: Option<Arc<Allow>>,
+    pub(super) windows: Option<Arc<Windows>>,
     /// Of the account resource's spec.
     pub(super) generation: Option<i64>,
     pub(super) in_use: bool,
@@ -89,6 +91,7 @@ impl Default for State {
             former: HashMap::new(),
             unproven: VecDeque::new(),
             allow: None,
+            windows: None,
             generation: None,
             in_use: false,
         }

@@ -15,6 +15,7 @@ use crate::lifecycle::allow::Allow;
 use crate::lifecycle::observed;
 use crate::lifecycle::queue::{RateWindow, Slots};
 use crate::lifecycle::snapshot::Snapshot;
+use crate::lifecycle::windows::Windows;
 
 /// What a resource sees of the account.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct View {
     pub window: Option<RateWindow>,
     /// What it allows.
     pub allow: Option<Arc<Allow>>,
+    /// When rotations of its resources may begin.
+    pub windows: Option<Arc<Windows>>,
     /// Another one after each time that those who wait were woken.
     pub version: u64,
     /// For `$(BASE_URL)`.
@@ -56,7 +59,7 @@ pub struct Report {
 
 impl State {
     pub(super) fn view(&mut self, resource: &ResourceRef, now: Timestamp, steady: Duration) -> View {
-        let allow = self.allow.clone();
+        let (allow, windows) = (self.allow.clone(), self.windows.clone());
         let base_url = self.connection.as_ref().map(|connection| connection.base_url.clone());
         self.tick(now);
         let gate = self.availability(&resource.collection);
@@ -68,6 +71,7 @@ impl State {
             slots: pool.slots(),
             window,
             allow,
+            windows,
             version: pool.version,
             base_url,
         }

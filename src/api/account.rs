@@ -16,6 +16,7 @@ use super::{
     rules,
     shared::{DeletionPolicy, is_default},
     website_id::WebsiteId,
+    windows::RotationWindow,
 };
 
 /// How to reach the account, and what the cluster may do with it.
@@ -94,6 +95,13 @@ pub struct DataFastAccountSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 600))]
     pub requests_per_minute: Option<i32>,
+
+    /// When rotations of all resources of this account may begin, as `rotation.windows` says it for one. A resource's own
+    /// windows narrow these: both must allow it. At most 16. Default: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub rotation_windows: Vec<RotationWindow>,
 
     /// What namespaces may ask of this account. Default: every namespace may ask for access tokens with every permission
     /// but `*`, `api-keys:read`, `api-keys:write` and `team:write`, and for no website keys.

@@ -9,6 +9,7 @@
 
 mod account;
 mod crds;
+mod cron;
 mod key_resource;
 pub mod names;
 mod permission;
@@ -20,6 +21,7 @@ mod tests;
 mod token;
 mod website_id;
 mod website_key;
+mod windows;
 
 pub use account::{
     Allow, CredentialsSecretRef, DataFastAccount, DataFastAccountSpec, DataFastAccountStatus, RateWindow, TokenCounts,
@@ -36,3 +38,4 @@ pub use shared::{
 pub use token::{DataFastAccessToken, DataFastAccessTokenSpec};
 pub use website_id::WebsiteId;
 pub use website_key::{DataFastWebsiteKey, DataFastWebsiteKeySpec, DataFastWebsiteKeyStatus, KeyRotation, Strategy};
+pub use windows::RotationWindow;

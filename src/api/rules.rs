@@ -30,6 +30,17 @@ pub(super) fn duration(field: &str, minimum: &str, example: &str) -> Rule {
     )))
 }
 
+/// A duration from `minimum` to `maximum`.
+pub(super) fn duration_between(field: &str, minimum: &str, maximum: &str, example: &str) -> Rule {
+    let is_duration = is_duration("self");
+    Rule::new(format!(
+        "{is_duration} && duration(self) >= duration('{minimum}') && duration(self) <= duration('{maximum}')"
+    ))
+    .message(Message::Message(format!(
+        "{field} must be a duration of {minimum} to {maximum}, such as {example}; units are h, m, s and ms"
+    )))
+}
+
 /// In a struct, the duration `shorter` may not exceed `longer`, where `guard` holds. Each is a field's name and the CEL
 /// expression for its value. What [`duration`] refuses passes here, so that a person reads one message per mistake.
 pub(super) fn not_longer(guard: &str, shorter: (&str, &str), longer: (&str, &str), remedy: &str) -> Rule {

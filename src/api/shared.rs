@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::rules;
+use super::{rules, windows::RotationWindow};
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -136,6 +136,15 @@ pub struct Rotation {
     /// in any case. Default: `Wait`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub when_full: WhenFull,
+
+    /// When rotations by time, by the annotation `datafa.st/rotate` and by a change of scope may begin. `Deny` beats
+    /// `Allow`; where there is an `Allow`, only inside one. A rotation by time is planned into the last window before the key
+    /// is as old as `every`. Leaks (`datafa.st/revoke-now`), lost keys, first keys, expiry and deletion never wait. At most
+    /// 16. Default: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub windows: Vec<RotationWindow>,
 }
 
 impl Rotation {

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod windows;
+
 const WEBSITE: &str = "65f1c0ffee0123456789abcd";
 
 fn read(path: &str) -> String {
@@ -230,7 +232,9 @@ fn the_status_of_a_website_key_has_key_ids_and_is_read_back() {
 
 #[test]
 fn samples_are_valid() {
-    for file in ["account", "agent-token", "ci-token", "short-lived-token", "unused-token", "website-key"] {
+    for file in
+        ["account", "agent-token", "ci-token", "short-lived-token", "unused-token", "windowed-token", "website-key"]
+    {
         let manifest: Value = serde_yaml::from_str(&read(&format!("deploy/samples/{file}.yaml"))).unwrap();
         assert_eq!(complaints(&manifest, None), "", "{file}");
         match manifest["kind"].as_str().unwrap() {

@@ -30,6 +30,7 @@ use crate::lifecycle::event::Event;
 use crate::lifecycle::news;
 use crate::lifecycle::observed::Availability;
 use crate::lifecycle::snapshot::Snapshot;
+use crate::lifecycle::windows::Windows;
 use crate::lock::lock;
 use crate::telemetry::{Over, millis};
 
@@ -128,8 +129,10 @@ async fn run(resource: &Lenient<DataFastAccount>, cx: &AccountContext) -> Result
     };
     let requests = resource.spec.requests_per_minute.and_then(|most| u32::try_from(most).ok());
     let can_be_read = resource.unreadable().is_none();
-    let is_other =
-        || account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation);
+    let is_other = || {
+        account.set_windows(Windows::parse(&resource.spec.rotation_windows));
+        account.set_limits(allow(resource), resource.token_limit(), requests, resource.metadata.generation)
+    };
     if can_be_read && is_other() {
         users.iter().for_each(|user| account.wake(user.reference()));
     }

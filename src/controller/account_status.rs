@@ -15,6 +15,7 @@ use crate::account::{Report, Setup, Trouble};
 use crate::api::{DataFastAccount, DataFastAccountStatus, RateWindow, TokenCounts, UnclaimedToken};
 use crate::lifecycle::facts::last_used;
 use crate::lifecycle::snapshot::Listed;
+use crate::lifecycle::windows::Windows;
 
 /// Users named in a message.
 const MOST_NAMED: usize = 5;
@@ -36,6 +37,12 @@ pub(super) async fn write(
         verdict.message = format!("Deletion waits {}. {}", awaited(cx, users, failed), verdict.message);
     } else if let Some(error) = failed.filter(|_| verdict.ready) {
         verdict.message = format!("{}. {error}. It is tried again at least every minute", verdict.message);
+    }
+    if let Some(flaw) = Windows::parse(&resource.spec.rotation_windows).flaw() {
+        verdict.message = format!(
+            "{}. spec.rotationWindows{flaw}. Until then no resource's rotation begins by time, by datafa.st/rotate or by a change of scope",
+            verdict.message
+        );
     }
     ctx.metrics.account_ready(&resource.name_any(), verdict.ready);
     // Before the first list there is nothing to report.

@@ -23,6 +23,7 @@ use crate::lifecycle::local::Local;
 use crate::lifecycle::marker::Marker;
 use crate::lifecycle::observed::{AccountView, Drift, Names, Observed, SecretFacts, SecretView, StatusRecord};
 use crate::lifecycle::record::{Log, Request, Requests, Scope, SecretRecord};
+use crate::lifecycle::windows::Windows;
 
 /// What the user wants of a resource.
 pub(super) fn desired(resource: &dyn Managed) -> Desired {
@@ -37,6 +38,7 @@ pub(super) fn desired(resource: &dyn Managed) -> Desired {
             revoke_first: terms.rotation.when_full == WhenFull::RevokeFirst,
             rolls: terms.rolls,
         },
+        windows: Windows::parse(&terms.rotation.windows),
         requests: Requests::read(resource.annotations()),
         expiry: resource
             .expires_after()
@@ -105,6 +107,7 @@ impl<'a> Scene<'a> {
                 snapshot: self.view.snapshot.as_deref(),
                 slots: self.view.slots.clone(),
                 allow: self.view.allow.as_deref(),
+                windows: self.view.windows.as_deref(),
                 standing: self.standing.clone(),
             },
             local: self.local,

@@ -10,6 +10,7 @@ use super::observed::{Availability, Observed};
 use super::record::{Attempt, Cause};
 use super::secret_state::{PROOF_LASTS, SecretState};
 use super::snapshot::Listed;
+use super::timing::{Held, Timing, keeps_to_windows};
 use super::verdict::{Reason, Verdict};
 use crate::datafast::TokenId;
 
@@ -25,6 +26,9 @@ pub(super) struct Context<'a> {
     /// The Secret's key is good, as far as can be told.
     pub(super) works: bool,
     pub(super) need: Option<Cause>,
+    /// A rotation that is needed and waits for a window.
+    pub(super) held: Option<Held>,
+    pub(super) timing: Timing<'a>,
     /// The token whose other key meets the need.
     pub(super) rolls: Option<&'a TokenId>,
 }
@@ -37,8 +41,15 @@ impl<'a> Context<'a> {
             SecretState::Unconfirmed(_) | SecretState::Unproven(_) | SecretState::Missing(_) => seen.status.ready,
             SecretState::Nothing | SecretState::Foreign(_) | SecretState::Vanished | SecretState::Revoked => false,
         };
-        let need = need(&secret_state, desired, seen, now);
-        let cx = Self { desired, seen, now, secret_state, works, need, rolls: None };
+        let timing = Timing::new(desired, seen, now);
+        let (need, held) = match need(&secret_state, desired, seen, &timing) {
+            Some(cause) if waits_for_windows(cause, &secret_state) => match timing.begins(cause, seen) {
+                Ok(cause) => (Some(cause), None),
+                Err(held) => (None, Some(held)),
+            },
+            cause => (cause, None),
+        };
+        let cx = Self { desired, seen, now, secret_state, works, need, held, timing, rolls: None };
         Self { rolls: cx.rolled(), ..cx }
     }
 
@@ -146,6 +157,11 @@ impl<'a> Context<'a> {
         proof.map_or(self.now, |proof| proof.at.saturating_add(PROOF_LASTS).unwrap_or(Timestamp::MAX))
     }
 
+    /// When the next rotation begins, as far as can be told.
+    pub(super) fn next_rotation(&self) -> Option<Timestamp> {
+        self.timing.next(self.held.as_ref())
+    }
+
     pub(super) fn act(&self, action: Action) -> Option<Decision> {
         Some(Decision::Act(action))
     }
@@ -220,7 +236,7 @@ impl<'a> Context<'a> {
 
 /// Why a token is to be issued, if one is: the first cause that holds, in the order of their precedence. (Before all of
 /// them come deletion, suspension and expiry, which are rules of their own.)
-fn need(secret_state: &SecretState<'_>, desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Option<Cause> {
+fn need(secret_state: &SecretState<'_>, desired: &Desired, seen: &Observed<'_>, timing: &Timing<'_>) -> Option<Cause> {
     let had_one = seen.status.token_id.is_some() || seen.secret_record().is_some();
     let (gone, live) = match secret_state {
         SecretState::Foreign(_) | SecretState::Unproven(_) => return None,
@@ -240,7 +256,7 @@ fn need(secret_state: &SecretState<'_>, desired: &Desired, seen: &Observed<'_>, 
             None => !hash_fits(desired, seen),
         },
         Cause::RotateRequested => desired.requests.rotate_is_open(&answered),
-        Cause::RotationDue => seen.next_rotation(&desired.rotation).is_some_and(|at| now >= at),
+        Cause::RotationDue => timing.is_due(),
         Cause::New | Cause::Revoked | Cause::KeyLost | Cause::Vanished | Cause::Unknown => false,
     };
     // A token that made room for its successor, be it under an operator that has died since: the cause stands.
@@ -255,6 +271,12 @@ fn need(secret_state: &SecretState<'_>, desired: &Desired, seen: &Observed<'_>, 
         .or_else(|| open(Cause::ScopeChanged))
         .or_else(|| open(Cause::RotateRequested))
         .or_else(|| open(Cause::RotationDue))
+}
+
+/// Whether a need waits for a window: the Secret has a key that works, and is to go on working until then. A token that made
+/// room for its successor is gone.
+fn waits_for_windows(cause: Cause, secret_state: &SecretState<'_>) -> bool {
+    keeps_to_windows(cause) && matches!(secret_state, SecretState::Live(_))
 }
 
 fn makes_room(cause: Cause, desired: &Desired) -> bool {

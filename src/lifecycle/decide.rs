@@ -52,6 +52,6 @@ pub fn decide(desired: &Desired, seen: &Observed<'_>, now: Timestamp) -> Decisio
 /// When the time alone changes what is to be done.
 fn next_time(cx: &Context<'_>) -> Requeue {
     let expiry = cx.expires_in().map(|left| cx.now.saturating_add(left).unwrap_or(Timestamp::MAX));
-    let times = expiry.into_iter().chain(cx.seen.next_rotation(&cx.desired.rotation));
+    let times = expiry.into_iter().chain(cx.timing.wakes(cx.held.as_ref())).chain(cx.timing.overdue_at());
     times.filter(|at| *at > cx.now).map(Requeue::at).fold(Requeue::default(), Requeue::earliest)
 }

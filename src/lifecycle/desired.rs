@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Requests, Scope};
+use super::windows::Windows;
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct Desired {
     pub scope: Scope,
     /// How the token is replaced.
     pub rotation: Rotation,
+    /// When a rotation may begin.
+    pub windows: Windows,
     /// What users ask for by annotation.
     pub requests: Requests,
     /// When token and Secret end for good.
@@ -35,7 +38,7 @@ pub struct Desired {
 #[derive(Clone, Debug)]
 pub struct Rotation {
     /// This long after it was issued at the latest, and a little sooner for each resource its own:
-    /// [`Observed::next_rotation`].
+    /// [`super::observed::Observed::due`].
     pub every: Option<SignedDuration>,
     /// How long a replaced token stays valid after the swap.
     pub overlap: SignedDuration,

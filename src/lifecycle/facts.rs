@@ -171,7 +171,7 @@ pub fn facts<'a>(desired: &'a Desired, seen: &'a Observed<'a>, now: Timestamp) -
         Mirror::Keep => seen.status.issued_at,
         Mirror::Nothing => None,
     };
-    let next_rotation_at = seen.next_rotation(&desired.rotation);
+    let next_rotation_at = cx.next_rotation();
     Facts {
         maker: maker(&token, seen),
         gone: gone(&cx),

@@ -30,4 +30,6 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
+mod timing;
 pub mod verdict;
+pub mod windows;

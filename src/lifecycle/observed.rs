@@ -12,6 +12,7 @@ use super::marker::{Nonce, OwnerId};
 use super::queue::{RateWindow, Slots};
 use super::record::{Attempt, Log, Request, Requests, SecretRecord};
 use super::snapshot::Snapshot;
+use super::windows::Windows;
 use crate::datafast::{Flaw, RawKey, TokenId};
 
 /// All that is known of one resource at one time.
@@ -190,8 +191,23 @@ pub struct AccountView<'a> {
     pub window: Option<RateWindow>,
     /// What it allows; none where that is not known.
     pub allow: Option<&'a Allow>,
+    /// When rotations of its resources may begin; none where that is not known.
+    pub windows: Option<&'a Windows>,
     /// Where the resource stands among its users.
     pub standing: Standing,
+}
+
+/// When a token is to be replaced for its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// At this time.
+    pub at: Timestamp,
+    /// Where windows have it sooner, not before this time.
+    pub earliest: Timestamp,
+    /// It is as old as `every` then.
+    pub most: Timestamp,
+    /// So much sooner it may be without windows: a twentieth of `every`.
+    pub slack: SignedDuration,
 }
 
 impl Observed<'_> {
@@ -243,19 +259,22 @@ impl Observed<'_> {
             && !in_hand.contains(&Some(&attempt.nonce))
     }
 
-    /// When the Secret's token is to be replaced, so that no key gets older than `every`: up to 5 % sooner, so that tokens
-    /// that were created together are not replaced together. But not before a former token's overlap has ended by then,
-    /// which may be as long as `every`.
-    pub fn next_rotation(&self, rotation: &Rotation) -> Option<Timestamp> {
+    /// When the Secret's token is to be replaced, windows aside, so that no key gets older than `every`: up to 5 % sooner, so
+    /// that tokens that were created together are not replaced together. But not before a former token's overlap has ended by
+    /// then, which may be as long as `every`.
+    pub fn due(&self, rotation: &Rotation) -> Option<Due> {
         let every = rotation.every?;
-        let spread = (every.as_secs() / 20).saturating_mul(self.owner.spread().into()) / i64::from(u16::MAX);
+        let slack = SignedDuration::from_secs(every.as_secs() / 20);
+        let spread = slack.as_secs().saturating_mul(self.owner.spread().into()) / i64::from(u16::MAX);
         let overlap = rotation.max_overlap.unwrap_or(rotation.overlap).min(every);
         let after = every.saturating_sub(SignedDuration::from_secs(spread)).max(overlap);
         let record = self.secret_record()?;
         let attempt = record.attempt.as_ref().and_then(|nonce| self.log.get(nonce));
         // Whoever edits the Secret's record does not have it replaced again and again.
         let issued_at = record.issued_at.into_iter().chain(attempt.map(|attempt| attempt.at)).max()?;
-        issued_at.checked_add(after).ok()
+        let later = |by: SignedDuration| issued_at.saturating_add(by).unwrap_or(Timestamp::MAX);
+        let at = issued_at.checked_add(after).ok()?;
+        Some(Due { at, earliest: later(overlap.max(slack)), most: later(every), slack })
     }
 
     /// An attempt to give a token another key that may have done so, though no Secret ever held that. A list does not tell

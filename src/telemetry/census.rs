@@ -26,6 +26,8 @@ pub struct Census {
     pub resources: BTreeMap<Said, u32>,
     /// The earliest of their next rotations, in seconds since 1970.
     pub next_rotations: BTreeMap<KindOf, i64>,
+    /// Resources whose keys are older than they are to get.
+    pub overdue: BTreeMap<Overdue, u32>,
     /// Former tokens that were used after others took their places.
     pub old_in_use: BTreeMap<Account, u32>,
     /// Tokens that nobody uses, where their resources ask for that.
@@ -54,6 +56,17 @@ pub struct KindOf {
     pub account: String,
 }
 
+/// Why the keys of some resources are older than they are to get.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct Overdue {
+    /// Their kind.
+    pub kind: &'static str,
+    /// Their account, as in [`Said`].
+    pub account: String,
+    /// `RotationWindows` where no window is open, and otherwise the reason of `Ready`.
+    pub reason: String,
+}
+
 /// The last census: all of it is another at once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastCensus(Arc<Mutex<Census>>);
@@ -74,6 +87,9 @@ impl Collector for LastCensus {
         encode_gauges(&mut encoder, "resources", help, resources)?;
         let help = "When the next rotation is due, in seconds since 1970";
         encode_gauges(&mut encoder, "next_rotation_timestamp_seconds", help, rotations)?;
+        let overdue = census.overdue.iter().map(|(labels, number)| (labels, i64::from(*number)));
+        let help = "Keys that are older than rotation.every, by what the rotation waits for";
+        encode_gauges(&mut encoder, "rotations_overdue", help, overdue)?;
         let help = "Former tokens that were used after others took their places";
         encode_gauges(&mut encoder, "old_tokens_in_use", help, in_use)?;
         let unused = census.unused.iter().map(|(labels, number)| (labels, i64::from(*number)));

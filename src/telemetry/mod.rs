@@ -16,7 +16,7 @@ mod watches;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use census::{Account, Census, KindOf, Said};
+pub use census::{Account, Census, KindOf, Overdue, Said};
 pub(crate) use logs::{Failures, Over};
 pub use logs::{LogFormat, millis};
 pub use metrics::{Metrics, OfAccount};

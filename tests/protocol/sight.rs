@@ -15,6 +15,7 @@ use datafast_operator::lifecycle::observed::{
 };
 use datafast_operator::lifecycle::queue::Slots;
 use datafast_operator::lifecycle::snapshot::Snapshot;
+use datafast_operator::lifecycle::windows::Windows;
 use jiff::{SignedDuration, Timestamp};
 
 use super::bugs::Bug;
@@ -116,6 +117,7 @@ impl Protocol {
                 revoke_first: true,
                 rolls: resource.rolls,
             },
+            windows: Windows::default(),
             requests: resource.requests.clone(),
             expiry: None,
             when_unused: self.ends_unused.then_some(WhenUnused {
@@ -161,6 +163,7 @@ impl Protocol {
                 slots: Some(Slots { free, ..Slots::default() }),
                 window: None,
                 allow: None,
+                windows: None,
                 standing: Standing::default(),
             },
             local: &local,

@@ -97,7 +97,8 @@ fn wanted_record(cx: &Context<'_>, listed: &Listed) -> Option<SecretRecord> {
         attempt,
         token_id: Some(id.clone()),
         issued_at: Some(issued_at),
-        spec_hash: match desired_scope_fits(cx, listed) {
+        // A new name that waits for a window is not forgotten, though the token may do what is wanted.
+        spec_hash: match desired_scope_fits(cx, listed) && cx.held.is_none() {
             true => Some(cx.desired.scope.hash()),
             false => facts.record.spec_hash.clone(),
         },

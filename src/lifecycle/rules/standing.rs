@@ -6,7 +6,9 @@ use super::unused::{Usage, usage};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::decision::{Decision, Requeue};
 use crate::lifecycle::observed::Availability;
+use crate::lifecycle::record::Cause;
 use crate::lifecycle::secret_state::SecretState;
+use crate::lifecycle::timing::Held;
 use crate::lifecycle::verdict::Reason;
 
 /// What can't be read is not guessed at: all stays as it is.
@@ -34,6 +36,24 @@ pub(in crate::lifecycle) fn not_allowed(cx: &Context<'_>) -> Option<Decision> {
     cx.wait(Reason::NotAllowed, message, requeue.earliest(Requeue::on_account_change()))
 }
 
+/// That a rotation waits for a window: which one, until when, and what for.
+fn waits_for_window(cx: &Context<'_>, held: &Held) -> String {
+    let what = match held.cause {
+        Cause::ScopeChanged => "a token with the changed scope",
+        Cause::RotateRequested => "the rotation that datafa.st/rotate asks for",
+        _ => "a rotation by time (spec.rotation.every)",
+    };
+    let overdue = |at| format!(". It is overdue: the key is older than spec.rotation.every since {at:.0}");
+    let overdue = held.overdue_since.map(overdue).unwrap_or_default();
+    let until = match held.until {
+        Some(at) => format!("until {at:.0}"),
+        None => "and none opens in sight: change the windows".to_owned(),
+    };
+    let obstacle = cx.timing.obstacle(cx.seen.names.account);
+    let obstacle = obstacle.map(|what| format!(" ({what})")).unwrap_or_default();
+    format!("; {what} waits for a window {until}{obstacle}{overdue}")
+}
+
 pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {
     let name = cx.seen.names.secret;
     let rest = |reason, message: String, requeue| Decision::Rest { verdict: cx.verdict(reason, message), requeue };
@@ -49,7 +69,16 @@ pub(in crate::lifecycle) fn up_to_date(cx: &Context<'_>) -> Decision {
             if let Usage::UnusedSince { since, .. } = usage(cx) {
                 message += &format!("; no key of it has been used since {since:.0} (spec.whenUnused)");
             }
-            rest(Reason::Issued, message, Requeue::default())
+            if let Some(flaw) = cx.desired.windows.flaw() {
+                let message = format!(
+                    "spec.rotation.windows{flaw}. Until then no rotation begins by time, by datafa.st/rotate or by a change of scope; the key in Secret {name:?} works on, and datafa.st/revoke-now is served"
+                );
+                return rest(Reason::Rejected, message, Requeue::default());
+            }
+            let Some(held) = &cx.held else { return rest(Reason::Issued, message, Requeue::default()) };
+            // What is wanted is not there yet; a rotation takes nothing away from what is.
+            let reason = if held.cause == Cause::ScopeChanged { Reason::Rotating } else { Reason::Issued };
+            rest(reason, message + &waits_for_window(cx, held), Requeue::default())
         }
         _ => cx.closed().unwrap_or_else(|| {
             let message = format!("Waiting for DataFast's list to confirm the token in Secret {name:?}");

@@ -9,6 +9,7 @@ use crate::lifecycle::local::Preflight;
 use crate::lifecycle::observed::SecretView;
 use crate::lifecycle::record::Cause;
 use crate::lifecycle::verdict::Reason;
+use crate::lifecycle::windows::Windows;
 
 use super::random;
 use super::scenes::*;
@@ -59,6 +60,7 @@ proptest! {
         scene in random::scene(random::recent_time()),
         takes_hidden_keys: bool,
     ) {
+        let scene = scene.change(|s| s.desired.windows = Windows::default());
         let theirs: BTreeSet<TokenId> = scene.taken.clone();
         let mut simulator = Simulator::new(scene);
         simulator.takes_hidden_keys = takes_hidden_keys;
@@ -76,6 +78,7 @@ proptest! {
         let mut scene = scene;
         Simulator::clear_obstacles(&mut scene);
         scene.desired.rotation.overlap = jiff::SignedDuration::ZERO;
+        scene.desired.windows = Windows::default();
         (scene.allow, scene.desired.unreadable, scene.desired.when_unused) = (None, None, None);
         (scene.desired.suspended, scene.desired.deleting, scene.desired.expiry) = (false, false, None);
         scene.log.0.retain(|attempt| attempt.at < ago(A_DAY));

@@ -2,6 +2,7 @@
 
 mod memory;
 mod surroundings;
+pub(super) mod windows;
 
 pub(super) use surroundings::queue;
 
@@ -16,6 +17,7 @@ use crate::lifecycle::desired::{Desired, Expiry, Rotation, WhenUnused};
 use crate::lifecycle::local::Proof;
 use crate::lifecycle::observed::{Drift, SecretFacts, SecretOwner, SecretView, StatusRecord};
 use crate::lifecycle::record::{Attempt, Cause, Log, Previous, Request, Requests, SecretRecord};
+use crate::lifecycle::windows::Windows;
 
 use super::scenes::*;
 
@@ -215,7 +217,7 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
     let expiry = prop::option::weighted(0.2, (time, after).prop_map(|(created, after)| Expiry { created, after }));
     let often = || prop::bool::weighted(0.2);
     let unreadable = prop::option::weighted(0.1, any::<bool>().prop_map(unreadable));
-    let asked = (often(), often(), often(), often(), unreadable, when_unused);
+    let asked = (often(), often(), often(), often(), unreadable, when_unused, windows::lists());
     (any::<bool>(), rotations(), requests(), expiry, any::<bool>(), asked).prop_map(
         |(
             wide,
@@ -223,10 +225,11 @@ fn desired(time: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Str
             requests,
             expiry,
             restarts,
-            (retain, suspended, deleting, abandon, unreadable, when_unused),
+            (retain, suspended, deleting, abandon, unreadable, when_unused, windows),
         )| Desired {
             scope: if wide { wider_scope() } else { scope() },
             rotation,
+            windows: Windows::parse(&windows),
             requests,
             expiry,
             when_unused,

@@ -13,8 +13,10 @@ use crate::lifecycle::record::Cause;
 use crate::lifecycle::verdict::Reason;
 
 use super::random;
+use super::random::windows::window;
 use super::scenes::*;
 use super::simulator::Simulator;
+use super::windows::windows;
 
 /// What decides.
 #[derive(Debug, PartialEq)]
@@ -24,6 +26,8 @@ enum Decides {
     Expiry,
     Unused,
     Need(Cause),
+    /// It waits for a window.
+    Waits(Cause),
 }
 
 fn decides(scene: &Scene) -> Decides {
@@ -36,7 +40,18 @@ fn decides(scene: &Scene) -> Decides {
         Decision::Rest { verdict, .. } if verdict.reason == Reason::Unused => Decides::Unused,
         Decision::Act(Action::Revoke { cause: RevokeCause::Unused, .. }) => Decides::Unused,
         Decision::Act(Action::Record { cause, .. }) => Decides::Need(cause),
+        Decision::Rest { verdict, .. } if verdict.ready => Decides::Waits(awaited(&verdict.message)),
         other => panic!("{other:?}"),
+    }
+}
+
+/// What a message says to wait for a window.
+fn awaited(message: &str) -> Cause {
+    match message {
+        message if message.contains("a token with the changed scope waits") => Cause::ScopeChanged,
+        message if message.contains("datafa.st/rotate asks for waits") => Cause::RotateRequested,
+        message if message.contains("(spec.rotation.every)") => Cause::RotationDue,
+        other => panic!("{other:?} says nothing of a window"),
     }
 }
 
@@ -72,6 +87,34 @@ fn of_all_that_is_the_case_what_comes_first_in_the_order_of_precedence_decides()
     }
 }
 
+/// Of all that is the case: with windows, the order is the same, and what waits for one makes nothing else wait.
+#[test]
+fn no_window_changes_the_order_nor_holds_back_what_must_not_wait() {
+    let closed = windows(&[window("Deny", "0 0 * * *", "24h", "UTC")]);
+    let in_windows = |decided: &Decides| match decided {
+        Decides::Need(cause @ (Cause::ScopeChanged | Cause::RotateRequested | Cause::RotationDue)) => {
+            Decides::Waits(*cause)
+        }
+        Decides::Need(cause) => Decides::Need(*cause),
+        Decides::Deletion => Decides::Deletion,
+        Decides::Suspension => Decides::Suspension,
+        Decides::Expiry => Decides::Expiry,
+        other => panic!("{other:?} is not in the table"),
+    };
+    for (place, (first, decided)) in PRECEDENCE.iter().enumerate() {
+        for (second, other) in &PRECEDENCE[place..] {
+            let both = Scene::in_sync().change(first).change(second);
+            let by_own = both.clone().change(|s| s.desired.windows = closed.clone());
+            let by_account = both.change(|s| s.windows = Some(closed.clone()));
+            for closed in [by_own, by_account] {
+                assert_eq!(decides(&closed), in_windows(decided), "beside {other:?}");
+            }
+        }
+    }
+    let first = Scene { windows: Some(closed), has_finalizer: true, ..Scene::new() };
+    assert_eq!(decides(&first), Decides::Need(Cause::New));
+}
+
 /// It was told to be unused, as long as is asked about, and is to end for that.
 fn unused(scene: &mut Scene) {
     scene.desired.when_unused = Some(WhenUnused { created: ago(2 * A_DAY), after: hours(1), revoke: true });
@@ -85,7 +128,7 @@ fn what_nobody_uses_ends_before_another_is_issued_unless_a_rotation_is_asked_for
         let comes_first = match decided {
             Decides::Deletion | Decides::Suspension | Decides::Expiry => decided,
             Decides::Need(Cause::RotateRequested) => decided,
-            Decides::Need(_) | Decides::Unused => &Decides::Unused,
+            Decides::Need(_) | Decides::Waits(_) | Decides::Unused => &Decides::Unused,
         };
         assert_eq!(decides(&Scene::in_sync().change(unused).change(other)), *comes_first, "beside {decided:?}");
     }
@@ -100,8 +143,8 @@ fn due(uid: &str, rotation: &Rotation, issued_at: Timestamp) -> Timestamp {
     let mut scene = Scene::in_sync();
     scene.log.0[0].at = issued_at;
     scene.secret().record.issued_at = Some(issued_at);
-    let next = |seen: &Observed<'_>| Observed { owner: OwnerId::of(uid), ..seen.clone() }.next_rotation(rotation);
-    scene.observe(next).unwrap()
+    let next = |seen: &Observed<'_>| Observed { owner: OwnerId::of(uid), ..seen.clone() }.due(rotation);
+    scene.observe(next).unwrap().at
 }
 
 proptest! {
@@ -157,7 +200,7 @@ fn an_every_beyond_all_time_is_never_due() {
 fn daily() -> (Scene, Timestamp) {
     let mut scene = Scene::in_sync().change(|s| s.desired.rotation = every(hours(24)));
     scene.secret().record.issued_at = Some(ago(60));
-    let due = scene.observe(|seen| seen.next_rotation(&scene.desired.rotation)).unwrap();
+    let due = scene.observe(|seen| seen.due(&scene.desired.rotation)).unwrap().at;
     (scene, due)
 }
 

@@ -19,6 +19,7 @@ use crate::lifecycle::queue::{InOrder, RateWindow, Slots, Waiting};
 use crate::lifecycle::record::{Cause, Log, Requests, SecretRecord};
 use crate::lifecycle::snapshot::Snapshot;
 use crate::lifecycle::verdict::{Reason, Verdict};
+use crate::lifecycle::windows::Windows;
 
 pub(super) use super::pieces::*;
 
@@ -38,6 +39,7 @@ pub(super) struct Scene {
     pub(super) waiting: Vec<Waiting>,
     pub(super) window: Option<RateWindow>,
     pub(super) allow: Option<Allow>,
+    pub(super) windows: Option<Windows>,
     pub(super) standing: Standing,
     pub(super) local: Local,
     pub(super) taken: BTreeSet<TokenId>,
@@ -67,6 +69,7 @@ impl Scene {
                     revoke_first: false,
                     rolls: false,
                 },
+                windows: Windows::default(),
                 requests: Requests::default(),
                 expiry: None,
                 when_unused: None,
@@ -88,6 +91,7 @@ impl Scene {
             waiting: Vec::new(),
             window: None,
             allow: None,
+            windows: None,
             standing: Standing::default(),
             local: Local::default(),
             taken: BTreeSet::new(),
@@ -228,6 +232,7 @@ impl Scene {
                 slots: self.free.map(|free| Slots { free, queue: in_order(&self.waiting), is_learnt: false }),
                 window: self.window.clone(),
                 allow: self.allow.as_ref(),
+                windows: self.windows.as_ref(),
                 standing: self.standing.clone(),
             },
             local: &self.local,
